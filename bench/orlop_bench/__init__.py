@@ -1,0 +1,1 @@
+"""The side-by-side benchmarks of orlop: see bench/README.md."""

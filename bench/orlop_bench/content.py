@@ -1,0 +1,63 @@
+"""Bytes to push: one file in the page cache, and a fresh ending for each push so that no two blobs are equal."""
+
+import hashlib
+import mmap
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ENDING_BYTES = 4096
+RANDOM_BYTES = 64 << 20  # the file repeats this many random bytes
+
+
+@dataclass
+class Body:
+    source: "Source"
+    size: int
+    ending: bytes
+    digest: str
+
+    def pieces(self, size_max: int) -> Iterator[memoryview]:
+        """The bytes in pieces of size_max, each lying within the mapped file; shorter ones where it begins again."""
+        left = self.size - ENDING_BYTES
+        while left:
+            stretch = self.source.view[: min(left, len(self.source.view))]
+            for begin in range(0, len(stretch), size_max):
+                yield stretch[begin : begin + size_max]
+            left -= len(stretch)
+        yield memoryview(self.ending)
+
+
+@dataclass
+class Source:
+    """A file of size - ENDING_BYTES bytes, mapped; gives bodies of any size, repeating the file for larger ones."""
+
+    path: Path
+    size: int
+    view: memoryview = field(init=False)
+    _hashes: dict = field(default_factory=dict)  # size of a body → hash of all but its ending
+
+    def __post_init__(self) -> None:
+        block = os.urandom(min(RANDOM_BYTES, self.size))
+        left = self.size - ENDING_BYTES
+        with open(self.path, "wb") as file:
+            while left:
+                left -= file.write(block[:left])
+            file.flush()
+            os.fsync(file.fileno())
+        with open(self.path, "rb") as file:
+            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+            self.view = memoryview(mmap.mmap(file.fileno(), 0, flags, mmap.PROT_READ))
+
+    def body(self, size: int) -> Body:
+        if size not in self._hashes:
+            running = hashlib.sha256()
+            body = Body(self, size, b"", "")
+            for piece in body.pieces(1 << 20):
+                running.update(piece)
+            self._hashes[size] = running
+        ending = os.urandom(ENDING_BYTES)
+        running = self._hashes[size].copy()
+        running.update(ending)
+        return Body(self, size, ending, "sha256:" + running.hexdigest())

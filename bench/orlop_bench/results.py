@@ -1,0 +1,121 @@
+"""Figures, their series of values, and the targets they are held against."""
+
+import statistics
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .process import Usage
+
+
+class Verdict(Enum):
+    PASS = "PASS"
+    FAIL = "FAIL"
+    VOID = "VOID"  # a wrong or failed answer: nothing is claimed
+    INFO = "info"  # a comparison without a target
+    LEFT_OUT = "left out"  # a side of it was not measured
+
+
+@dataclass
+class Series:
+    """One contestant's values for one figure, round by round."""
+
+    label: str
+    values: list[float] = field(default_factory=list)
+    fault: str = ""  # the first wrong answer
+    cpu_s: float | None = None  # over all rounds
+    rss_peak_kib: int | None = None
+
+    def add(self, value: float, usage: Usage | None = None) -> None:
+        self.values.append(value)
+        if usage:
+            self.account(usage)
+
+    def account(self, usage: Usage) -> None:
+        self.cpu_s = (self.cpu_s or 0) + usage.cpu_s
+        self.rss_peak_kib = max(self.rss_peak_kib or 0, usage.rss_peak_kib)
+
+    @property
+    def valid(self) -> bool:
+        return bool(self.values) and not self.fault
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def as_json(self) -> dict:
+        shown = {"values": self.values, "cpu_s": self.cpu_s, "rss_peak_kib": self.rss_peak_kib, "fault": self.fault}
+        return shown | ({"median": self.median} if self.valid else {})
+
+
+@dataclass(frozen=True)
+class Target:
+    """subject (over yardstick, if there is one) is at_least or at_most so much; neither: shown for information."""
+
+    subject: str
+    yardstick: str = ""
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def bound_text(self, unit: str) -> str:
+        bound, sign = (self.at_least, "≥") if self.at_least is not None else (self.at_most, "≤")
+        measure = f"× {self.yardstick}" if self.yardstick else unit
+        return measure if bound is None else f"{sign} {bound:g} {measure}"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    figure: str
+    subject: str
+    bound: str
+    verdict: Verdict
+    value: float | None = None  # of ratios: the median of the rounds' ratios
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+
+    def as_json(self) -> dict:
+        return self.__dict__ | {"verdict": self.verdict.value}
+
+
+@dataclass
+class Figure:
+    title: str
+    unit: str
+    targets: list[Target]
+    note: str = ""
+    series: dict[str, Series] = field(default_factory=dict)
+
+    def of(self, label: str) -> Series:
+        return self.series.setdefault(label, Series(label))
+
+    def judge(self) -> list[Judgement]:
+        return [self._judge(target) for target in self.targets]
+
+    def _judge(self, target: Target) -> Judgement:
+        unit = "×" if target.yardstick else self.unit
+        parts = (self.title, target.subject, target.bound_text(self.unit))
+        sides = [self.series.get(label) for label in (target.subject, target.yardstick) if label]
+        if any(side and side.fault for side in sides):
+            return Judgement(*parts, Verdict.VOID, unit=unit)
+        if not all(side and side.values for side in sides):
+            return Judgement(*parts, Verdict.LEFT_OUT, unit=unit)
+        values = [series.values for series in sides if series]
+        # Rounds are interleaved, so the ratio is taken within each: what disturbs a round disturbs both sides.
+        shown = [a / b for a, b in zip(*values)] if len(values) == 2 else values[0]
+        value = statistics.median(shown)
+        if target.at_least is None and target.at_most is None:
+            verdict = Verdict.INFO
+        else:
+            enough = target.at_least is None or value >= target.at_least
+            little = target.at_most is None or value <= target.at_most
+            verdict = Verdict.PASS if enough and little else Verdict.FAIL
+        return Judgement(*parts, verdict, value, min(shown), max(shown), unit)
+
+    def as_json(self) -> dict:
+        return {
+            "title": self.title,
+            "unit": self.unit,
+            "note": self.note,
+            "series": {label: series.as_json() for label, series in self.series.items()},
+            "targets": [judgement.as_json() for judgement in self.judge()],
+        }

@@ -1,0 +1,162 @@
+/* Opening the bucket: format marker, probe for honest conditional writes, the driver's table. */
+#include "store/s3_priv.h"
+
+#include "base/json.h"
+#include "base/log.h"
+#include "store/marker.h"
+
+#include <stdio.h>
+
+#define PROBE_PREFIX "probe/"
+
+static const struct store_ops s3_ops;
+
+/* Two conditional writes of one key: the second must lose. What the store answers decides. */
+static enum err_code probe_conditional(struct s3 *s3, struct err *err)
+{
+    char key[64], id[UUID_TEXT_BYTES];
+    struct str body = STR("orlop probes whether If-None-Match is honoured\n");
+    struct err ignored = ERR_INIT;
+    uuid_new(id);
+    (void) snprintf(key, sizeof(key), PROBE_PREFIX "%s", id);
+    s3->conditional = true;
+    enum err_code first = s3_put_spans(s3, key, &body, 1, true, NULL, err);
+    enum err_code second = first == ERR_OK ? s3_put_spans(s3, key, &body, 1, true, NULL, err) : first;
+    s3->conditional = first == ERR_OK && second == ERR_EXISTS;
+    if (first == ERR_OK)
+        (void) !s3_delete(&s3->base, (const char *const[]){key}, 1, &ignored);
+    if (s3->conditional)
+        return ERR_OK;
+    if (first == ERR_OK && second != ERR_OK)
+        return second;
+    if (first == ERR_OK) /* both were taken: the condition is ignored */
+        return ERR_OK;
+    /*
+     * Refused as such (501 NotImplemented and the like)? A plain write tells that from a store that cannot be written.
+     */
+    if (s3_put_spans(s3, key, &body, 1, false, NULL, err) != ERR_OK)
+        return err->code;
+    (void) !s3_delete(&s3->base, (const char *const[]){key}, 1, &ignored);
+    return ERR_OK;
+}
+
+static bool note_any(void *arg, const char *key, bool is_prefix, uint64_t size_bytes, uint64_t modified_ms)
+{
+    (void) is_prefix, (void) size_bytes, (void) modified_ms;
+    if (strncmp(key, PROBE_PREFIX, strlen(PROBE_PREFIX)) == 0)
+        return true;
+    (void) snprintf(arg, STORE_KEY_BYTES_MAX, "%s", key);
+    return false;
+}
+
+/* Read the marker, or make it in an empty place. Of two nodes that make it at once, one wins and both read it. */
+static enum err_code marker_settle(struct s3 *s3, struct err *err)
+{
+    char other[STORE_KEY_BYTES_MAX + 1] = "";
+    struct s3_listing listing = {.prefix = "", .limit = 8, .fn = note_any, .arg = other};
+    for (int tries = 0; tries < 2; tries++) {
+        auto_buf text = BUF_INIT(MARKER_BYTES_MAX);
+        enum err_code code = s3_get(&s3->base, MARKER_KEY, &text, err);
+        if (code == ERR_OK)
+            return marker_parse(buf_str(&text), s3->base.name, s3->base.secret, err);
+        if (code != ERR_NOT_FOUND || s3_list_all(s3, &listing, NULL, err) != ERR_OK)
+            return err->code;
+        if (other[0])
+            return err_set(err, ERR_INVALID,
+                           "%s is not empty and is no orlop store (no " MARKER_KEY
+                           ", but '%.100s'): use another prefix",
+                           s3->base.name, other);
+        buf_clear(&text);
+        marker_make(&text);
+        code = s3_put(&s3->base, MARKER_KEY, buf_str(&text), STORE_PUT_NEW, err);
+        if (code != ERR_OK && code != ERR_EXISTS)
+            return code;
+    }
+    return err->code;
+}
+
+static enum err_code s3_probe(struct store *store, struct err *err)
+{
+    uint64_t size_bytes;
+    return s3_stat(store, MARKER_KEY, &size_bytes, err);
+}
+
+static void s3_close(struct store *store)
+{
+    struct s3 *s3 = s3_of(store);
+    s3_sessions_free(s3->sessions);
+    s3_senders_free(s3->senders);
+    s3_budget_free(s3->budget);
+    s3_client_close(s3->client);
+    free(s3);
+}
+
+static enum err_code s3_start(struct s3 *s3, struct err *err)
+{
+    if (s3_client_open(&s3->settings.client, &s3->client, err) != ERR_OK)
+        return err->code;
+    const struct s3_target *target = s3_client_target(s3->client);
+    (void) snprintf(s3->base.name, sizeof(s3->base.name), "s3://%.200s/%.200s", target->bucket, target->prefix);
+    s3->budget = s3_budget_new((size_t) (s3->settings.part_memory_bytes_max / S3_SLAB_BYTES));
+    s3->senders = s3_senders_new(s3->settings.senders);
+    s3->sessions = s3_sessions_new();
+    if (!s3->budget || !s3->senders || !s3->sessions)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    if (!s3->settings.is_single_writer && probe_conditional(s3, err) != ERR_OK)
+        return err_wrap(err, "probe of %s", s3->base.name);
+    s3->base.caps.exclusive = !s3->conditional;
+    s3->base.caps.has_public_urls = s3_endpoint_is_public(&target->public_endpoint);
+    return marker_settle(s3, err);
+}
+
+enum err_code s3_store_open(const struct s3_settings *settings, struct store **out, struct err *err)
+{
+    uint8_t raw[16];
+    struct s3 *s3 = calloc(1, sizeof(*s3));
+    if (!s3)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    s3->base.ops = &s3_ops;
+    s3->base.caps.parallel = 16;
+    s3->settings = *settings;
+    random_bytes(raw, sizeof(raw));
+    for (size_t i = 0; i < sizeof(raw); i++)
+        (void) snprintf(s3->node + 2 * i, 3, "%02x", raw[i]);
+    if (s3_start(s3, err) != ERR_OK) {
+        s3_close(&s3->base);
+        return err->code;
+    }
+    *out = &s3->base;
+    return ERR_OK;
+}
+
+static const struct store_ops s3_ops = {
+    .get = s3_get,
+    .put = s3_put,
+    .stat = s3_stat,
+    .delete = s3_delete,
+    .list = s3_list,
+    .walk = s3_walk,
+    .blob_stat = s3_blob_stat,
+    .blob_open = s3_blob_open,
+    .blob_read = s3_blob_read,
+    .blob_close = s3_blob_close,
+    .blob_delete = s3_blob_delete,
+    .blob_url = s3_blob_url,
+    .upload_create = s3_upload_create,
+    .upload_open = s3_upload_open,
+    .upload_record = s3_upload_record,
+    .upload_seek = s3_upload_seek,
+    .upload_confirm = s3_upload_confirm,
+    .upload_append = s3_upload_append,
+    .upload_checkpoint = s3_upload_checkpoint,
+    .upload_read = s3_upload_read,
+    .upload_flush = s3_upload_flush,
+    .upload_commit = s3_upload_commit,
+    .upload_close = s3_upload_close,
+    .upload_discard = s3_upload_discard,
+    .upload_remove = s3_upload_remove,
+    .upload_list = s3_upload_list,
+    .tidy = s3_tidy,
+    .probe = s3_probe,
+    .close = s3_close,
+};

@@ -1,0 +1,32 @@
+"""A gateway for the S3 tests, and servers whose requests to it go through a counting proxy."""
+
+import contextlib
+import os
+
+import orlop
+import pytest
+import rgw
+import s3proxy
+
+
+@pytest.fixture(scope="session", autouse=True)
+def gateway():
+    """os.environ names a bucket of a running S3 server; skips what needs it where there can be none."""
+    try:
+        with rgw.running() as started:
+            yield started
+    except rgw.CannotStart as reason:
+        pytest.skip(f"no S3 gateway can be started here: {reason}")
+
+
+@pytest.fixture
+def store(gateway):
+    """The URL of an empty store."""
+    return orlop.new_s3_store()
+
+
+@pytest.fixture
+def new_proxy(gateway):
+    """A function that starts proxies before the gateway."""
+    with contextlib.ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(s3proxy.Proxy(os.environ["AWS_ENDPOINT_URL"], **settings))

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""
+Run everything that needs an S3 server against one Ceph gateway: the store contract's suite, both conformance suites,
+the black-box tests of the API with their servers' stores in the bucket, and the tests of this folder. Ends with
+"N passed, N failed, N skipped"; where there can be no gateway, all of it is one skip that says why.
+
+    tests/s3/run.py [--budgets]      --budgets: only count what operations cost, and print the table
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+TESTS = pathlib.Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "lib"), str(TESTS)]
+
+import rgw  # noqa: E402  (the path is set above)
+import run as stages  # noqa: E402
+
+API_TESTS = (
+    *("test_spec_upload.py", "test_spec_pull.py", "test_spec_manifest.py", "test_spec_list.py"),
+    "test_bad_input.py",
+)
+# Not against S3, with the reason.
+LEFT_OUT = {
+    "test_spec_list.py::test_RF_10_fallback_tag": "looks for files in the store's directory",
+}
+LEFT_OUT_PATTERN = "not http-"  # bad input that never reaches the store
+
+TAIL_LINES = 80
+
+
+def pytest(*arguments, **environment):
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        command = [stages.PYTHON, "-B", "-m", "pytest", "-c", "tests/pytest.ini", "--rootdir=tests", "-q", "--tb=short"]
+        status, output = execute([*command, f"--junitxml={report.name}", *arguments], **environment)
+        return status, output, stages.count_pytest(output, report.name)
+
+
+def execute(command, **environment):
+    result = subprocess.run(
+        command,
+        cwd=stages.ROOT,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return result.returncode, result.stdout.decode("utf-8", "replace")
+
+
+# Each returns (exit status, output, counts).
+
+
+def contract_suite():
+    program = pathlib.Path(os.environ["ORLOP"]).resolve().parent / "tests" / "test_store_s3"
+    status, output = execute([program])
+    passed = output.count("[       OK ] ")
+    failed = len(set(re.findall(r"^\[  FAILED  \] (\w+)$", output, re.MULTILINE)))
+    return status, output, stages.Count(passed, failed)
+
+
+def conformance():
+    command = [stages.PYTHON, "-B", "tests/conformance/run.py", "--or-skip"]
+    status, output = execute(command, ORLOP_TEST_STORE="s3")
+    return status, output, stages.count_summary(output, None)
+
+
+def api_tests():
+    left_out = [f"--deselect=http/{name}" for name in LEFT_OUT]
+    paths = [f"tests/http/{name}" for name in API_TESTS]
+    return pytest(*left_out, "-k", LEFT_OUT_PATTERN, *paths, ORLOP_TEST_STORE="s3")
+
+
+def own_tests(*names):
+    return lambda: pytest("-s", *(f"tests/s3/{name}" for name in names))
+
+
+# Two at a time: little of this uses more than one core, and what is counted at the wire does not depend on the load.
+GROUPS = {
+    "contract suite": contract_suite,
+    "budgets": own_tests("test_budgets.py"),
+    "API tests": api_tests,
+    "nodes": own_tests("test_nodes.py"),
+    "conformance": conformance,
+    "faults": own_tests("test_faults.py"),
+    "memory": own_tests("test_memory.py"),
+}
+
+
+def run_group(name):
+    started = time.monotonic()
+    status, output, count = GROUPS[name]()
+    if status != 0:
+        count.failed = max(count.failed, 1)
+    lines = [f"{name:<16} {count}  ({time.monotonic() - started:.0f} s)"]
+    if count.failed:
+        lines += [f"    | {line}" for line in output.splitlines()[-TAIL_LINES:]]
+    if name == "budgets":
+        lines += re.findall(r"^operation .*(?:\n\S.* \d.*)+", output, re.MULTILINE)
+    print("\n".join(lines), flush=True)
+    return count
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budgets", action="store_true")
+    arguments = parser.parse_args()
+    for name, default in (("ORLOP", "build/orlop"), ("ORLOP_RELEASE", "build/release/orlop")):
+        os.environ[name] = str(stages.ROOT / os.environ.get(name, default))
+    total = stages.Count()
+    try:
+        with rgw.running(), concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for count in pool.map(run_group, ["budgets"] if arguments.budgets else GROUPS):
+                total.add(count)
+    except rgw.CannotStart as reason:
+        print(f"skipped: no S3 gateway can be started here: {reason}")
+        total.add(stages.Count(skipped=1))
+    print(total)
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

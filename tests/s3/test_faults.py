@@ -1,0 +1,165 @@
+"""
+Pushes and pulls while requests to S3 break in every way: each completes or fails with a clear 5xx, and afterwards what
+was acknowledged is whole and the store is sound.
+"""
+
+import collections
+import concurrent.futures
+import random
+import threading
+import time
+
+import orlop
+import pytest
+import rgw
+from orlop import sha256, with_query
+
+MIB = 1 << 20
+PUSHES = 500 if orlop.full_run() else 100
+WORKERS = 8
+FAULT_RATE = 0.05
+SIZES = [10, 1000, 100_000, 1_000_000, 6 * MIB, 17 * MIB]
+SIZE_WEIGHTS = [4, 4, 4, 4, 2, 1]
+
+
+class Failed(Exception):
+    """A clear refusal, after which the client gave up."""
+
+
+class Workload:
+    """Pushes and pulls of small images in repositories of their own, through any of the servers."""
+
+    def __init__(self, servers, seed):
+        self.servers = servers
+        self.seed = seed
+        self.lock = threading.Lock()
+        self.pushed = {}  # repository: (manifest, blobs), acknowledged to the last request
+        self.failures = collections.Counter()
+        self.wrong = []
+
+    def expect(self, answer, status, what):
+        if answer.status == status:
+            return answer
+        if answer.status in (500, 502, 503, 504) and answer.code:
+            raise Failed(f"{what}: {answer.status}")
+        raise AssertionError(f"{what}: {answer}")
+
+    def push_blob(self, rng, client, repo, data):
+        location = self.expect(client.post(f"/v2/{repo}/blobs/uploads/"), 202, "POST")["Location"]
+        last = data
+        if rng.random() < 0.5:
+            half = len(data) // 2
+            answer = client.patch(location, data[:half], {"Content-Range": f"0-{half - 1}"})
+            location = self.expect(answer, 202, "PATCH")["Location"]
+            last = data[half:]
+        answer = client.put(with_query(location, digest=sha256(data)), last)
+        self.expect(answer, 201, "PUT")
+
+    def push(self, number):
+        rng = random.Random(f"{self.seed} {number}")
+        repo = f"faults/r{number}"
+        with self.servers[number % len(self.servers)].client() as client:
+            sizes = [300, *rng.choices(SIZES, SIZE_WEIGHTS, k=2)]
+            blobs = [rng.randbytes(size) for size in sizes]
+            for blob in blobs:
+                self.push_blob(rng, client, repo, blob)
+            document = orlop.manifest(
+                orlop.descriptor(blobs[0], orlop.OCI_CONFIG), [orlop.descriptor(b, orlop.OCI_LAYER) for b in blobs[1:]]
+            )
+            answer = client.put(f"/v2/{repo}/manifests/t", document, {"Content-Type": orlop.OCI_MANIFEST})
+            self.expect(answer, 201, "PUT of the manifest")
+        with self.lock:
+            self.pushed[repo] = (document, blobs)
+
+    def pull(self, number):
+        with self.lock:
+            if not self.pushed:
+                return
+            repo, (document, blobs) = random.Random(number).choice(sorted(self.pushed.items()))
+        with self.servers[(number + 1) % len(self.servers)].client() as client:
+            answer = self.expect(client.get(f"/v2/{repo}/manifests/t"), 200, "GET of the manifest")
+            assert answer.body == document
+            for blob in blobs:
+                try:
+                    answer = client.get(f"/v2/{repo}/blobs/{sha256(blob)}")
+                except (EOFError, ConnectionError):
+                    raise Failed("GET of a blob: broken off") from None  # all that is left after the status line
+                assert self.expect(answer, 200, "GET of a blob").body == blob
+
+    def one(self, number):
+        for action in (self.push, self.pull):
+            try:
+                action(number)
+            except Failed as failure:
+                with self.lock:
+                    self.failures[str(failure)] += 1
+            except Exception as error:  # noqa: BLE001  (whatever else happens is wrong, and the rest goes on)
+                with self.lock:
+                    self.wrong.append(f"{action.__name__} {number}: {type(error).__name__} {error}")
+
+    def run(self, count):
+        with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
+            list(pool.map(self.one, range(count)))
+
+    def __str__(self):
+        return f"seed {self.seed!r}, {len(self.pushed)} pushed, failures {dict(self.failures)}"
+
+    def assert_whole(self, server):
+        """Everything acknowledged, by a node that remembers nothing of it."""
+        with server.client() as client:
+            for repo, (document, blobs) in self.pushed.items():
+                assert client.pull_image(repo, "t") == document
+                for blob in blobs:
+                    assert client.head(f"/v2/{repo}/blobs/{sha256(blob)}").status == 200
+
+
+def assert_sound(workload, store, **env):
+    server = orlop.Server(store, program=orlop.release_binary(), env=env)
+    with server:
+        workload.assert_whole(server)
+    report = orlop.check(store, program=orlop.release_binary())
+    assert report.status == 0 and report.errors == [], report
+
+
+@pytest.mark.deadline(600)
+def test_faults(store, new_proxy):
+    seed = random.getrandbits(32)
+    proxy = new_proxy(seed=seed)
+    arguments = ["--s3-endpoint", proxy.url, "--log-level", "warn"]
+    with orlop.Server(store, arguments, program=orlop.release_binary()) as first:
+        with orlop.Server(store, arguments, program=orlop.release_binary()) as second:
+            workload = Workload([first, second], seed)
+            proxy.fault_rate = FAULT_RATE
+            workload.run(PUSHES)
+            proxy.fault_rate = 0
+            print(f"\n{workload}, faults {dict(proxy.faults)}")
+            first.assert_alive()
+            second.assert_alive()
+    assert not workload.wrong, f"{workload}:\n" + "\n".join(workload.wrong[:20])
+    assert sum(proxy.faults.values()) > PUSHES / 4, proxy.faults
+    assert len(workload.pushed) > PUSHES * 0.8, f"too many failed: {workload}"
+    assert_sound(workload, store)
+
+
+@pytest.mark.deadline(180)
+def test_gateway_dies(monkeypatch):
+    """Killed and started again under load."""
+    seed = random.getrandbits(32)
+    with rgw.Rgw() as gateway:
+        for name, value in gateway.environment().items():
+            monkeypatch.setenv(name, value)
+        store = f"s3://{gateway.new_bucket()}/p"
+        with orlop.Server(store, ["--log-level", "warn"], program=orlop.release_binary()) as server:
+            workload = Workload([server], seed)
+            load = threading.Thread(target=workload.run, args=(60,))
+            load.start()
+            orlop.wait_until(lambda: len(workload.pushed) >= 5, timeout=30)
+            gateway.kill_gateway()
+            time.sleep(1)
+            gateway.start_gateway()
+            load.join()
+            print(f"\n{workload}")
+            server.assert_alive()
+        assert not workload.wrong, f"{workload}:\n" + "\n".join(workload.wrong[:20])
+        assert len(workload.pushed) >= 30, workload
+        assert_sound(workload, store)
