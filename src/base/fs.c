@@ -201,7 +201,11 @@ static enum err_code fs_move(int dir_fd, const char *from, const char *to, enum 
     }
     if (failed)
         return err_set_errno(err, errno, "rename %s to %s", from, to);
-    return sync == FS_DURABLE ? fs_sync_parent(dir_fd, to, err) : ERR_OK;
+    if (sync == FS_VOLATILE)
+        return ERR_OK;
+    /* A directory that is gone again takes what was put there along: somebody deleted it, and that is theirs to sync. */
+    enum err_code code = fs_sync_parent(dir_fd, to, err);
+    return code == ERR_NOT_FOUND ? ERR_OK : code;
 }
 
 /* Write and sync the temporary file. */

@@ -99,6 +99,16 @@ static enum err_code lock_take(int root_fd, const char *dir, int *out_fd, struct
     return ERR_OK;
 }
 
+/* A writer waits only for those that are in, or steady deletes would keep it out. */
+static void folders_lock_init(pthread_rwlock_t *lock)
+{
+    pthread_rwlockattr_t attr;
+    pthread_rwlockattr_init(&attr);
+    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(lock, &attr);
+    pthread_rwlockattr_destroy(&attr);
+}
+
 static enum err_code remember_root(struct local *local, struct err *err)
 {
     struct stat st;
@@ -177,6 +187,7 @@ static void local_close(struct store *store)
     fd_close(local->root_fd);
     fd_close(local->lock_fd); /* releases the lock */
     pthread_mutex_destroy(&local->reopen_mutex);
+    pthread_rwlock_destroy(&local->folders_lock);
     free(local->dir);
     free(local);
 }
@@ -249,6 +260,7 @@ enum err_code local_store_open(const char *dir, enum local_access access, struct
     local->base.caps = (struct store_caps){.exclusive = access == LOCAL_EXCLUSIVE, .parallel = 1, .has_files = true};
     local->lock_fd = -1;
     pthread_mutex_init(&local->reopen_mutex, NULL);
+    folders_lock_init(&local->folders_lock);
     local->dir = realpath(dir, NULL);
     local->root_fd = local->dir ? open(local->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (local->root_fd < 0) {

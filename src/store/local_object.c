@@ -7,8 +7,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define PUT_TRIES_MAX 8 /* each lost race with a delete costs one */
-
 enum err_code local_get(struct store *store, const char *key, struct buf *out, struct err *err)
 {
     struct local *local = local_of(store);
@@ -24,13 +22,25 @@ enum err_code local_put(struct store *store, const char *key, struct str bytes, 
     if (local_check_root(local, err) != ERR_OK)
         return err->code;
     enum fs_existing existing = mode == STORE_PUT_NEW ? FS_KEEP : FS_REPLACE;
-    enum err_code code = ERR_OK;
-    for (int tries = 0; tries < PUT_TRIES_MAX; tries++) {
+    enum err_code code = ERR_NOT_FOUND;
+    for (int tries = 0; code == ERR_NOT_FOUND && tries < LOCAL_TRIES_MAX; tries++) {
+        local_race_begin(local, tries);
         code = fs_write_atomic(local->root_fd, LOCAL_TMP, key, bytes, existing, FS_DURABLE, err);
-        if (code != ERR_NOT_FOUND)
-            return code;
+        local_race_end(local, tries);
     }
-    return local_explain(local, err);
+    return code == ERR_NOT_FOUND ? local_explain(local, err) : code;
+}
+
+void local_race_begin(struct local *local, int tries)
+{
+    if (tries == LOCAL_TRIES_MAX - 1)
+        pthread_rwlock_wrlock(&local->folders_lock);
+}
+
+void local_race_end(struct local *local, int tries)
+{
+    if (tries == LOCAL_TRIES_MAX - 1)
+        pthread_rwlock_unlock(&local->folders_lock);
 }
 
 enum err_code local_stat(struct store *store, const char *key, uint64_t *out_bytes, struct err *err)
@@ -45,25 +55,35 @@ enum err_code local_stat(struct store *store, const char *key, uint64_t *out_byt
     return ERR_OK;
 }
 
+static bool remove_empty_folder(struct local *local, const char *path)
+{
+    pthread_rwlock_rdlock(&local->folders_lock);
+    crash_point("remove directory");
+    bool is_gone = unlinkat(local->root_fd, path, AT_REMOVEDIR) == 0 || errno == ENOENT;
+    pthread_rwlock_unlock(&local->folders_lock);
+    return is_gone;
+}
+
 /*
- * Remove the directories that deleting key may have left empty; two levels is what the layout needs. The one that stays
- * is synced, for it now holds what tells that the key is gone, whoever removed the directory in between.
+ * Remove the directories that deleting key may have left empty; two levels is what the layout needs. The nearest one
+ * that stays is synced, for it holds what tells that the key is gone, whoever removed the directories in between.
  */
-static enum err_code remove_empty_parents(struct local *local, const char *key, struct err *err)
+static enum err_code settle_parents(struct local *local, const char *key, struct err *err)
 {
     char path[STORE_KEY_BYTES_MAX + 1];
     (void) snprintf(path, sizeof(path), "%s", key);
-    for (int levels = 0; levels < 2; levels++) {
+    enum err_code code = ERR_NOT_FOUND;
+    bool may_remove = true;
+    for (int level = 0; code == ERR_NOT_FOUND; level++) {
         char *slash = strrchr(path, '/');
-        if (!slash || !memchr(path, '/', (size_t) (slash - path)))
-            return ERR_OK; /* never the top folders */
+        if (!slash)
+            return fs_sync_dir(local->root_fd, ".", err);
         *slash = '\0';
-        if (unlinkat(local->root_fd, path, AT_REMOVEDIR) != 0 && errno != ENOENT)
-            return levels == 0 ? ERR_OK : fs_sync_dir(local->root_fd, path, err);
+        bool is_top = !strchr(path, '/'); /* the top folders stay */
+        may_remove = may_remove && level < 2 && !is_top && remove_empty_folder(local, path);
+        code = may_remove ? ERR_NOT_FOUND : fs_sync_dir(local->root_fd, path, err);
     }
-    *strrchr(path, '/') = '\0';
-    enum err_code code = fs_sync_dir(local->root_fd, path, err);
-    return code == ERR_NOT_FOUND ? ERR_OK : code;
+    return code;
 }
 
 enum err_code local_delete(struct store *store, const char *const *keys, size_t count, struct err *err)
@@ -72,10 +92,10 @@ enum err_code local_delete(struct store *store, const char *const *keys, size_t 
     if (local_check_root(local, err) != ERR_OK)
         return err->code;
     for (size_t i = 0; i < count; i++) {
-        enum err_code code = fs_unlink(local->root_fd, keys[i], FS_DURABLE, err);
+        enum err_code code = fs_unlink(local->root_fd, keys[i], FS_VOLATILE, err);
         if (code != ERR_OK && code != ERR_NOT_FOUND)
             return code;
-        if (remove_empty_parents(local, keys[i], err) != ERR_OK)
+        if (settle_parents(local, keys[i], err) != ERR_OK)
             return err->code;
     }
     return ERR_OK;

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #define LOCAL_TMP "tmp"
+#define LOCAL_TRIES_MAX 4 /* each race with deletes that empty an object's folder costs a put one; the last one wins */
 #define LOCAL_WRITE_BACK_BYTES (8 * 1024 * 1024) /* start write-back each time so much has landed */
 
 struct local {
@@ -20,6 +21,7 @@ struct local {
     int root_fd; /* keeps its number when the directory is reopened (dup3) */
     int lock_fd; /* -1 beside a server */
     pthread_mutex_t reopen_mutex;
+    pthread_rwlock_t folders_lock; /* shared by those who remove empty folders, held by a put that lost its races */
     _Atomic dev_t root_dev; /* what root_fd is open on */
     _Atomic ino_t root_ino;
 };
@@ -45,6 +47,9 @@ enum err_code local_stat(struct store *, const char *, uint64_t *, struct err *)
 enum err_code local_delete(struct store *, const char *const *, size_t, struct err *);
 enum err_code local_list(struct store *, const char *, const char *, size_t, struct store_names *, struct err *);
 enum err_code local_walk(struct store *, const char *, store_walk_fn *, void *, struct err *);
+/* Around try number `tries` of putting something into a folder: during the last one no empty folder is removed. */
+void local_race_begin(struct local *, int tries);
+void local_race_end(struct local *, int tries);
 /* Names in a directory that keep() accepts, after `after`, in byte order, at most limit. */
 typedef bool local_keep_fn(int dir_fd, const char *name, unsigned char type);
 enum err_code local_list_dir(struct local *, const char *path, const char *after, size_t limit, local_keep_fn *keep,

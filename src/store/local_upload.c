@@ -11,7 +11,6 @@
 #include <sys/stat.h>
 
 #define UPLOAD_PATH_BYTES_MAX 64
-#define PUBLISH_TRIES_MAX 8 /* each lost race with a delete that empties the blob's folder costs one */
 
 static void upload_path(const char *id, const char *leaf, char *out)
 {
@@ -171,30 +170,43 @@ static enum err_code blob_is_whole(struct store *store, const struct digest *dig
     return code == ERR_NOT_FOUND ? ERR_OK : code;
 }
 
-/* Put data at the blob's key. A blob that is there whole stays; one of another size is damaged and is replaced. */
-static enum err_code publish_data(struct local_upload *upload, const struct digest *digest, uint64_t size_bytes,
-                                  struct err *err)
+/*
+ * Put data at the blob's key. A blob that is there whole stays; one of another size is damaged and is replaced.
+ * ERR_NOT_FOUND: a delete removed the blob or its folder meanwhile.
+ */
+static enum err_code try_publish(struct local *local, const char *from, const struct digest *digest,
+                                 uint64_t size_bytes, struct err *err)
 {
-    struct local *local = local_of(upload->base.store);
-    char from[UPLOAD_PATH_BYTES_MAX], to[BLOB_KEY_BYTES_MAX];
-    upload_path(upload->id, "/data", from);
+    char to[BLOB_KEY_BYTES_MAX];
     blob_key_format(digest, to);
-    enum err_code code = ERR_NOT_FOUND;
-    for (int tries = 0; tries < PUBLISH_TRIES_MAX && code == ERR_NOT_FOUND; tries++)
-        code = fs_publish(local->root_fd, from, to, FS_KEEP, err);
+    enum err_code code = fs_publish(local->root_fd, from, to, FS_KEEP, err);
     if (code != ERR_EXISTS)
         return code;
     bool whole;
-    if (blob_is_whole(upload->base.store, digest, size_bytes, &whole, err) != ERR_OK)
+    if (blob_is_whole(&local->base, digest, size_bytes, &whole, err) != ERR_OK)
         return err->code;
     if (!whole)
         return fs_publish(local->root_fd, from, to, FS_REPLACE, err);
     /* Whoever put it there may not have synced its directory yet, and our answer promises that it stays. */
-    char dir[BLOB_KEY_BYTES_MAX];
-    (void) snprintf(dir, sizeof(dir), "%.*s", (int) (strrchr(to, '/') - to), to);
-    if (fs_sync_dir(local->root_fd, dir, err) != ERR_OK)
+    *strrchr(to, '/') = '\0';
+    if (fs_sync_dir(local->root_fd, to, err) != ERR_OK)
         return err->code;
     return fs_unlink(local->root_fd, from, FS_VOLATILE, err);
+}
+
+static enum err_code publish_data(struct local_upload *upload, const struct digest *digest, uint64_t size_bytes,
+                                  struct err *err)
+{
+    struct local *local = local_of(upload->base.store);
+    char from[UPLOAD_PATH_BYTES_MAX];
+    upload_path(upload->id, "/data", from);
+    enum err_code code = ERR_NOT_FOUND;
+    for (int tries = 0; code == ERR_NOT_FOUND && tries < LOCAL_TRIES_MAX; tries++) {
+        local_race_begin(local, tries);
+        code = try_publish(local, from, digest, size_bytes, err);
+        local_race_end(local, tries);
+    }
+    return code;
 }
 
 enum err_code local_upload_commit(struct store_upload *base, const struct digest *digest, uint64_t size_bytes,
