@@ -203,7 +203,7 @@ static enum err_code fs_move(int dir_fd, const char *from, const char *to, enum 
         return err_set_errno(err, errno, "rename %s to %s", from, to);
     if (sync == FS_VOLATILE)
         return ERR_OK;
-    /* A directory that is gone again takes what was put there along: somebody deleted it, and that is theirs to sync. */
+    /* A directory that is gone again took what was put there along: its deleter syncs that. */
     enum err_code code = fs_sync_parent(dir_fd, to, err);
     return code == ERR_NOT_FOUND ? ERR_OK : code;
 }
