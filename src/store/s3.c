@@ -97,7 +97,9 @@ static enum err_code s3_start(struct s3 *s3, struct err *err)
         return err->code;
     const struct s3_target *target = s3_client_target(s3->client);
     (void) snprintf(s3->base.name, sizeof(s3->base.name), "s3://%.200s/%.200s", target->bucket, target->prefix);
-    s3->budget = s3_budget_new((size_t) (s3->settings.part_memory_bytes_max / S3_SLAB_BYTES));
+    uint64_t part_bytes = s3->settings.part_bytes > S3_PART_BYTES_FIRST ? s3->settings.part_bytes : S3_PART_BYTES_FIRST;
+    s3->budget = s3_budget_new((size_t) (s3->settings.part_memory_bytes_max / S3_SLAB_BYTES),
+                               (size_t) ((part_bytes + S3_SLAB_BYTES - 1) / S3_SLAB_BYTES));
     s3->senders = s3_senders_new(s3->settings.senders);
     s3->sessions = s3_sessions_new();
     if (!s3->budget || !s3->senders || !s3->sessions)

@@ -20,10 +20,11 @@ struct waiter {
 
 struct s3_budget {
     pthread_mutex_t mutex;
-    size_t used, max;
+    size_t used;
+    size_t max;     /* what takers share */
+    size_t reserve; /* beyond max, for the one with the overdraft */
     struct waiter *first, **last;
     const void *overdraft_owner;
-    size_t overdrawn; /* slabs the owner took; part of used */
     char *kept[KEPT_MAX];
     size_t kept_count;
 };
@@ -35,13 +36,15 @@ static void slab_unmap(char *slab)
         (void) munmap(slab, S3_SLAB_BYTES);
 }
 
-struct s3_budget *s3_budget_new(size_t slabs_max)
+struct s3_budget *s3_budget_new(size_t slabs_max, size_t part_slabs)
 {
+    assert(part_slabs < slabs_max);
     struct s3_budget *budget = calloc(1, sizeof(*budget));
     if (!budget)
         return NULL;
     pthread_mutex_init(&budget->mutex, NULL);
-    budget->max = slabs_max;
+    budget->max = slabs_max - part_slabs;
+    budget->reserve = part_slabs;
     budget->last = &budget->first;
     return budget;
 }
@@ -121,10 +124,9 @@ char *s3_budget_overdraw(struct s3_budget *budget, const void *owner)
 {
     pthread_mutex_lock(&budget->mutex);
     bool granted =
-        (!budget->overdraft_owner || budget->overdraft_owner == owner) && budget->overdrawn < S3_OVERDRAFT_SLABS;
+        (!budget->overdraft_owner || budget->overdraft_owner == owner) && budget->used < budget->max + budget->reserve;
     if (granted) {
         budget->overdraft_owner = owner;
-        budget->overdrawn++;
         budget->used++;
     }
     return slab_unlock(budget, granted);
@@ -133,10 +135,8 @@ char *s3_budget_overdraw(struct s3_budget *budget, const void *owner)
 void s3_budget_end_overdraft(struct s3_budget *budget, const void *owner)
 {
     pthread_mutex_lock(&budget->mutex);
-    if (budget->overdraft_owner == owner) {
+    if (budget->overdraft_owner == owner)
         budget->overdraft_owner = NULL;
-        budget->overdrawn = 0;
-    }
     pthread_mutex_unlock(&budget->mutex);
 }
 

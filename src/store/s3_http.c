@@ -17,9 +17,10 @@
 #include <time.h>
 
 #define POLL_MS_MAX 1000
-#define READ_STEP_BYTES (64 * 1024)       /* by which read_all grows */
-#define UPLOAD_BUFFER_BYTES (128L * 1024) /* libcurl's own, per connection */
+#define READ_STEP_BYTES (64 * 1024)      /* by which read_all grows */
+#define UPLOAD_BUFFER_BYTES (64L * 1024) /* libcurl's own, per connection */
 #define RECEIVE_BUFFER_BYTES (128L * 1024)
+#define RECEIVE_BUFFER_BYTES_SENDING (16L * 1024) /* what answers a request with a body is short */
 #define DRAIN_BYTES_MAX (64 * 1024) /* of a body not read to its end: worth receiving to keep the connection */
 #define MS_PER_S 1000
 #define NS_PER_MS 1000000
@@ -549,7 +550,8 @@ static bool exchange_set_up(struct s3_http_exchange *exchange, const struct s3_h
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, "orlop");
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long) http->settings.connect_timeout_ms);
-    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER_BYTES);
+    curl_easy_setopt(easy, CURLOPT_BUFFERSIZE,
+                     request->body_count ? RECEIVE_BUFFER_BYTES_SENDING : RECEIVE_BUFFER_BYTES);
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, UPLOAD_BUFFER_BYTES);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, exchange);

@@ -29,6 +29,7 @@ import orlop  # noqa: E402  (the path is set above)
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 ACCESS_KEY, SECRET_KEY, REGION = "orloptest", "orlop-test-secret-key", "us-east-1"
+START_TRIES = 3
 START_TIMEOUT_S = 60
 COMMAND_TIMEOUT_S = 60
 MEMSTORE_BYTES = 8 << 30
@@ -45,6 +46,7 @@ class Rgw:
     """The three daemons. Use as a context manager."""
 
     def __init__(self, port=0, mon_port=0, objectstore="memstore"):
+        self.port_wanted, self.mon_port_wanted = port, mon_port
         self.port = port or orlop.free_port()
         self.mon_port = mon_port or orlop.free_port()
         self.objectstore = objectstore
@@ -53,11 +55,21 @@ class Rgw:
         self.buckets = 0
 
     def __enter__(self):
-        try:
-            return self.start()
-        except BaseException:
-            self.stop()
-            raise
+        self._require()
+        for tries_left in reversed(range(START_TRIES)):
+            try:
+                return self.start()
+            except CannotStart:
+                self.stop()
+                if not tries_left:
+                    raise
+                # A port was taken between its choice and its use, or a daemon got stuck.
+                self.port = self.port_wanted or orlop.free_port()
+                self.mon_port = self.mon_port_wanted or orlop.free_port()
+            except BaseException:
+                self.stop()
+                raise
+        raise AssertionError("unreachable")
 
     def __exit__(self, *_):
         self.stop()
@@ -92,7 +104,6 @@ class Rgw:
     # ---- life ----
 
     def start(self):
-        self._require()
         # The monitor's database syncs every write: in memory that costs nothing.
         base = MEMORY_FOLDER if self.objectstore == "memstore" and os.access(MEMORY_FOLDER, os.W_OK) else None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="orlop-rgw-", dir=base))
@@ -140,6 +151,7 @@ class Rgw:
         self.processes.clear()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = None
 
     def _require(self):
         if os.geteuid() != 0:
