@@ -104,3 +104,34 @@ void parallel_each(size_t count, unsigned width, parallel_fn *fn, void *arg)
     pthread_mutex_unlock(&pool.mutex);
     pthread_cond_destroy(&task.done);
 }
+
+struct attempt {
+    parallel_try_fn *fn;
+    void *arg;
+    pthread_mutex_t mutex;
+    enum err_code code; /* under the mutex, as err: the first failure */
+    struct err *err;
+};
+
+static bool attempt_one(void *arg, size_t index)
+{
+    struct attempt *attempt = arg;
+    struct err err = ERR_INIT;
+    enum err_code code = attempt->fn(attempt->arg, index, &err);
+    if (code == ERR_OK)
+        return true;
+    pthread_mutex_lock(&attempt->mutex);
+    if (attempt->code == ERR_OK) {
+        attempt->code = code;
+        *attempt->err = err;
+    }
+    pthread_mutex_unlock(&attempt->mutex);
+    return false;
+}
+
+enum err_code parallel_try(size_t count, unsigned width, parallel_try_fn *fn, void *arg, struct err *err)
+{
+    struct attempt attempt = {.fn = fn, .arg = arg, .mutex = PTHREAD_MUTEX_INITIALIZER, .err = err};
+    parallel_each(count, width, attempt_one, &attempt);
+    return attempt.code;
+}

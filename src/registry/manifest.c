@@ -19,6 +19,7 @@
 #define ENVELOPE "orlop-manifest "
 #define BIG_MANIFEST_BYTES (256 * 1024) /* JSON trees of bigger ones are built one at a time */
 #define FIND_TRIES_MAX 4                /* a tag may move to a new manifest while its old one is deleted */
+#define REFERENCES_AT_ONCE 64           /* 127 layers, as many as clients make, are two rounds */
 
 void manifest_ref(struct manifest *manifest)
 {
@@ -163,9 +164,21 @@ enum err_code manifest_find(struct registry *registry, const struct repo_name *r
 
 /* ---- put ---- */
 
-static enum err_code reference_check(struct registry *registry, const struct repo_name *repo,
-                                     const struct manifest_reference *reference, struct err *err)
+/* One push on its way. */
+struct manifest_change {
+    struct registry *registry;
+    const struct manifest_put *put;
+    const struct manifest_doc *doc;
+    struct manifest *manifest;
+    struct tag_moves tags;
+};
+
+static enum err_code reference_check(void *arg, size_t index, struct err *err)
 {
+    const struct manifest_change *change = arg;
+    struct registry *registry = change->registry;
+    const struct repo_name *repo = change->put->repo;
+    const struct manifest_reference *reference = &change->doc->references[index];
     struct store_blob_info info;
     char text[DIGEST_TEXT_BYTES_MAX];
     if (reference->is_optional || (reference->is_manifest && registry->sparse_indexes))
@@ -185,38 +198,12 @@ static enum err_code reference_check(struct registry *registry, const struct rep
                    reference->is_manifest ? "manifest" : "blob", text);
 }
 
-/* Checking all references, several at a time where each is a request. */
-struct references_check {
-    struct registry *registry;
-    const struct repo_name *repo;
-    const struct manifest_doc *doc;
-    pthread_mutex_t mutex;
-    struct err *err; /* of the first that failed */
-    enum err_code code;
-};
-
-static bool references_check_one(void *arg, size_t index)
+static enum err_code references_check(struct manifest_change *change, struct err *err)
 {
-    struct references_check *check = arg;
-    struct err err = ERR_INIT;
-    enum err_code code = reference_check(check->registry, check->repo, &check->doc->references[index], &err);
-    if (code == ERR_OK)
-        return true;
-    auto_unlock lock = lock_mutex(&check->mutex);
-    if (check->code == ERR_OK)
-        *check->err = err;
-    check->code = check->err->code;
-    return false;
-}
-
-static enum err_code references_check(struct registry *registry, const struct repo_name *repo,
-                                      const struct manifest_doc *doc, struct err *err)
-{
-    struct references_check check = {
-        .registry = registry, .repo = repo, .doc = doc, .mutex = PTHREAD_MUTEX_INITIALIZER, .err = err};
-    if (registry->check_references)
-        parallel_each(doc->reference_count, store_caps(registry->store)->parallel, references_check_one, &check);
-    return check.code;
+    if (!change->registry->check_references)
+        return ERR_OK;
+    unsigned width = store_caps(change->registry->store)->parallel > 1 ? REFERENCES_AT_ONCE : 1;
+    return parallel_try(change->doc->reference_count, width, reference_check, change, err);
 }
 
 /* The repository appears in the catalog from its first manifest on. */
@@ -250,35 +237,54 @@ static enum err_code manifest_write_locked(struct registry *registry, const stru
     return store_put(registry->store, key, buf_str(&object), STORE_PUT_ANY, err);
 }
 
-static enum err_code descriptor_write(struct registry *registry, const struct repo_name *repo,
-                                      const struct manifest_doc *doc, const struct manifest *manifest,
-                                      struct str descriptor, struct err *err)
+/*
+ * What comes before anything leads to the manifest: itself, then the catalog entry, then its tags' reverse entries. None
+ * needs another, so where each is a request they go out together. The digest's lock is held.
+ */
+static enum err_code manifest_step(void *arg, size_t index, struct err *err)
+{
+    struct manifest_change *change = arg;
+    if (index == 0)
+        return manifest_write_locked(change->registry, change->put->repo, change->manifest, err);
+    if (index == 1)
+        return catalog_add(change->registry, change->put->repo, err);
+    return tag_index(&change->tags, index - 2, err);
+}
+
+static enum err_code descriptor_write(struct manifest_change *change, struct str descriptor, struct err *err)
 {
     char key[KEY_BYTES];
-    if (!doc->has_subject)
+    if (!change->doc->has_subject)
         return ERR_OK;
-    key_referrer(repo, &doc->subject, &manifest->digest, key);
-    enum err_code code = store_put(registry->store, key, descriptor, STORE_PUT_NEW, err);
+    key_referrer(change->put->repo, &change->doc->subject, &change->manifest->digest, key);
+    enum err_code code = store_put(change->registry->store, key, descriptor, STORE_PUT_NEW, err);
     return code == ERR_EXISTS ? ERR_OK : code;
 }
 
-/* The durable steps, in the order that manifest.h promises. */
-static enum err_code manifest_store(struct registry *registry, const struct manifest_put *put,
-                                    const struct manifest_doc *doc, struct manifest *manifest, struct str descriptor,
-                                    struct err *err)
+static enum err_code tag_step(void *arg, size_t index, struct err *err)
 {
-    auto_unlock lock = lock_mutex(registry_digest_lock(registry, &manifest->digest));
-    if (manifest_write_locked(registry, put->repo, manifest, err) != ERR_OK ||
-        catalog_add(registry, put->repo, err) != ERR_OK ||
-        descriptor_write(registry, put->repo, doc, manifest, descriptor, err) != ERR_OK)
-        return err->code;
-    manifest_remember(registry, put->repo, manifest);
-    for (size_t i = 0; i < put->tag_count; i++) {
-        static const struct tag_condition any = {.kind = TAG_ANY};
-        if (tag_put(registry, put->repo, &put->tags[i], manifest, i == 0 ? &put->condition : &any, err) != ERR_OK)
-            return err->code;
+    struct manifest_change *change = arg;
+    return tag_move(&change->tags, index, change->manifest, err);
+}
+
+/* The durable steps, in the order that manifest.h promises. */
+static enum err_code manifest_store(struct manifest_change *change, struct str descriptor, struct err *err)
+{
+    struct registry *registry = change->registry;
+    const struct manifest_put *put = change->put;
+    unsigned width = store_caps(registry->store)->parallel;
+    auto_unlock lock = lock_mutex(registry_digest_lock(registry, &change->manifest->digest));
+    enum err_code code = tags_lock(&change->tags, registry, put, &change->manifest->digest, err);
+    if (code == ERR_OK)
+        code = parallel_try(2 + put->tag_count, width, manifest_step, change, err);
+    if (code == ERR_OK)
+        code = descriptor_write(change, descriptor, err);
+    if (code == ERR_OK) {
+        manifest_remember(registry, put->repo, change->manifest);
+        code = parallel_try(put->tag_count, width, tag_step, change, err);
     }
-    return ERR_OK;
+    tags_unlock(&change->tags);
+    return code;
 }
 
 /* Do the bytes hash to what the URL says? */
@@ -309,8 +315,9 @@ enum err_code manifest_put(struct registry *registry, const struct manifest_put 
 
     auto_unlock big_lock = put->bytes.len > BIG_MANIFEST_BYTES ? lock_mutex(&registry->big_manifest_lock) : NULL;
     struct manifest_doc doc cleanup(cleanup_doc) = {0};
+    struct manifest_change change = {.registry = registry, .put = put, .doc = &doc};
     if (manifest_doc_parse(put->bytes, put->media_type, &doc, err) != ERR_OK ||
-        references_check(registry, put->repo, &doc, err) != ERR_OK)
+        references_check(&change, err) != ERR_OK)
         return err->code;
     auto_manifest manifest = manifest_new(&digest, str_from(doc.media_type), put->bytes);
     if (!manifest)
@@ -318,7 +325,8 @@ enum err_code manifest_put(struct registry *registry, const struct manifest_put 
     auto_buf descriptor = BUF_INIT(STORE_OBJECT_BYTES_MAX);
     if (doc.has_subject && !manifest_doc_descriptor(&doc, &digest, put->bytes.len, &descriptor))
         return err_set(err, ERR_MANIFEST_INVALID, "the manifest's annotations are too big for its referrer descriptor");
-    if (manifest_store(registry, put, &doc, manifest, buf_str(&descriptor), err) != ERR_OK)
+    change.manifest = manifest;
+    if (manifest_store(&change, buf_str(&descriptor), err) != ERR_OK)
         return err->code;
     *out = (struct manifest_put_result){.digest = digest, .has_subject = doc.has_subject, .subject = doc.subject};
     return ERR_OK;

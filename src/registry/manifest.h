@@ -56,8 +56,9 @@ struct manifest_put_result {
 /*
  * Spec: end-7. Validate, store, index (referrers), tag. Errors: ERR_MANIFEST_INVALID, ERR_MANIFEST_TOO_BIG,
  * ERR_DIGEST_INVALID, ERR_MANIFEST_BLOB_UNKNOWN (message names the first missing digest), ERR_TAG_MISMATCH.
- * Order of durable steps: manifest, catalog entry, referrer descriptor, reverse tag, tag; a crash between leaves a
- * valid registry and a retry completes it.
+ * Nothing is written unless the condition holds. Then the durable steps: manifest, catalog entry and the tags' reverse
+ * entries, in any order or at once; referrer descriptor; tags. A crash between leaves a valid registry and a retry
+ * completes it.
  */
 must_check enum err_code manifest_put(struct registry *registry, const struct manifest_put *put,
                                       struct manifest_put_result *out, struct err *err);

@@ -4,9 +4,9 @@
  * Locks, in the order in which they may be taken:
  *   1. a session's mutex (upload.c)
  *   2. one digest stripe: a blob's bytes against its references; a manifest against its deletion
- *   3. one tag stripe: a tag's value in the store against what the cache says
+ *   3. tag stripes: a tag's value in the store against what the cache says; the stripes of one push's tags in order
  *   4. the sessions' table; a cache shard (leaves: nothing is called under them)
- * Never two of the same kind at once.
+ * Otherwise never two of the same kind at once.
  *
  * With an exclusive store the cache is authoritative for tags and references: a cold read and every change happen
  * under the stripe's lock, so a reader cannot put back what a writer just replaced.
@@ -112,9 +112,31 @@ enum err_code tag_find(struct registry *registry, const struct repo_name *repo, 
                        struct digest *out, struct err *err);
 bool tag_find_cached(struct registry *registry, const struct repo_name *repo, const struct tag_name *tag,
                      struct digest *out);
-/* Point the tag at a stored manifest, whose digest lock is held. ERR_TAG_MISMATCH. */
-enum err_code tag_put(struct registry *registry, const struct repo_name *repo, const struct tag_name *tag,
-                      const struct manifest *manifest, const struct tag_condition *condition, struct err *err);
+
+/*
+ * The tags of one push: tags_lock, then tag_index for each, then tag_move for each once the manifest is stored, and
+ * tags_unlock in any case. The digest's lock is held around them. tag_index and tag_move may run on other threads.
+ */
+struct tag_moves {
+    struct registry *registry;
+    const struct manifest_put *put;
+    const struct digest *digest; /* of the manifest */
+    bool is_locked[STRIPE_COUNT];
+    struct tag_move {
+        bool existed, is_needless; /* points there already, and nobody else writes */
+        struct digest before;
+    } * items; /* put->tag_count */
+};
+
+/* Lock the tags and look at what they are, as far as that matters. ERR_TAG_MISMATCH: the condition does not hold. */
+enum err_code tags_lock(struct tag_moves *moves, struct registry *registry, const struct manifest_put *put,
+                        const struct digest *digest, struct err *err);
+void tags_unlock(struct tag_moves *moves);
+/* Write the reverse entry. */
+enum err_code tag_index(struct tag_moves *moves, size_t index, struct err *err);
+/* Write the tag, whose manifest and reverse entry are stored. */
+enum err_code tag_move(struct tag_moves *moves, size_t index, const struct manifest *manifest, struct err *err);
+
 /* Remove every tag that points at digest, whose lock is held. */
 enum err_code tag_delete_all_of(struct registry *registry, const struct repo_name *repo, const struct digest *digest,
                                 struct err *err);

@@ -5,6 +5,7 @@
  * from a crash and are then checked against the tag.
  */
 #include "base/json.h"
+#include "base/parallel.h"
 #include "registry/registry_priv.h"
 
 #define TAGGED_BATCH 1000
@@ -111,39 +112,86 @@ static bool tag_object_format(const struct manifest *manifest, struct buf *out)
                        manifest->media_type, manifest->len, pushed);
 }
 
-enum err_code tag_put(struct registry *registry, const struct repo_name *repo, const struct tag_name *tag,
-                      const struct manifest *manifest, const struct tag_condition *condition, struct err *err)
-{
-    char key[KEY_BYTES], tagged_key[KEY_BYTES];
-    struct digest current;
-    auto_buf bytes = BUF_INIT(SMALL_OBJECT_BYTES_MAX);
-    auto_unlock lock = lock_mutex(registry_tag_lock(registry, repo, tag));
+/* ---- a push ---- */
 
-    /* What it was matters to a condition, and to the reverse index where that is ours alone. */
-    bool must_look = condition->kind != TAG_ANY || registry_is_exclusive(registry);
-    enum err_code code = must_look ? tag_find_locked(registry, repo, tag, &current, err) : ERR_NOT_FOUND;
-    bool exists = code == ERR_OK;
+/* What the tag points at matters to a condition, and to the reverse index where that is ours alone. */
+static enum err_code tag_look(void *arg, size_t index, struct err *err)
+{
+    struct tag_moves *moves = arg;
+    struct tag_move *move = &moves->items[index];
+    const struct tag_condition any = {.kind = TAG_ANY}, *condition = index == 0 ? &moves->put->condition : &any;
+    if (condition->kind == TAG_ANY && !registry_is_exclusive(moves->registry))
+        return ERR_OK;
+    enum err_code code =
+        tag_find_locked(moves->registry, moves->put->repo, &moves->put->tags[index], &move->before, err);
     if (code != ERR_OK && code != ERR_NOT_FOUND && code != ERR_CORRUPT) /* a damaged tag is mended by a push */
         return code;
-    if (condition_check(condition, exists ? &current : NULL, err) != ERR_OK)
-        return err->code;
-    if (exists && digest_equal(&current, &manifest->digest) && registry_is_exclusive(registry))
-        return ERR_OK;
+    move->existed = code == ERR_OK;
+    move->is_needless =
+        move->existed && digest_equal(&move->before, moves->digest) && registry_is_exclusive(moves->registry);
+    return condition_check(condition, move->existed ? &move->before : NULL, err);
+}
 
-    key_tagged(repo, &manifest->digest, tag, tagged_key);
+enum err_code tags_lock(struct tag_moves *moves, struct registry *registry, const struct manifest_put *put,
+                        const struct digest *digest, struct err *err)
+{
+    *moves = (struct tag_moves){.registry = registry, .put = put, .digest = digest};
+    if (put->tag_count == 0)
+        return ERR_OK;
+    moves->items = calloc(put->tag_count, sizeof(*moves->items));
+    if (!moves->items)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    for (size_t i = 0; i < put->tag_count; i++)
+        moves->is_locked[registry_tag_lock(registry, put->repo, &put->tags[i]) - registry->tag_locks] = true;
+    for (size_t i = 0; i < STRIPE_COUNT; i++) {
+        if (moves->is_locked[i])
+            pthread_mutex_lock(&registry->tag_locks[i]);
+    }
+    return parallel_try(put->tag_count, store_caps(registry->store)->parallel, tag_look, moves, err);
+}
+
+void tags_unlock(struct tag_moves *moves)
+{
+    for (size_t i = 0; i < STRIPE_COUNT; i++) {
+        if (moves->is_locked[i])
+            pthread_mutex_unlock(&moves->registry->tag_locks[i]);
+    }
+    free(moves->items);
+}
+
+enum err_code tag_index(struct tag_moves *moves, size_t index, struct err *err)
+{
+    char key[KEY_BYTES];
+    if (moves->items[index].is_needless)
+        return ERR_OK;
+    key_tagged(moves->put->repo, moves->digest, &moves->put->tags[index], key);
+    return store_put(moves->registry->store, key, STR(""), STORE_PUT_ANY, err);
+}
+
+enum err_code tag_move(struct tag_moves *moves, size_t index, const struct manifest *manifest, struct err *err)
+{
+    char key[KEY_BYTES];
+    struct registry *registry = moves->registry;
+    const struct repo_name *repo = moves->put->repo;
+    const struct tag_name *tag = &moves->put->tags[index];
+    const struct tag_move *move = &moves->items[index];
+    auto_buf bytes = BUF_INIT(SMALL_OBJECT_BYTES_MAX);
+    if (move->is_needless)
+        return ERR_OK;
+    if (!tag_object_format(manifest, &bytes))
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
     key_tag(repo, tag, key);
-    (void) tag_object_format(manifest, &bytes);
-    if (store_put(registry->store, tagged_key, STR(""), STORE_PUT_ANY, err) != ERR_OK)
-        return err->code;
     tag_forget(registry, repo, tag); /* should the put fail half-way, the store is asked */
     if (store_put(registry->store, key, buf_str(&bytes), STORE_PUT_ANY, err) != ERR_OK)
         return err->code;
     tag_remember(registry, repo, tag, &manifest->digest);
-    if (!exists || digest_equal(&current, &manifest->digest) || !registry_is_exclusive(registry))
+    if (!move->existed || digest_equal(&move->before, moves->digest) || !registry_is_exclusive(registry))
         return ERR_OK;
-    key_tagged(repo, &current, tag, tagged_key);
-    return store_delete(registry->store, (const char *const[]){tagged_key}, 1, err);
+    key_tagged(repo, &move->before, tag, key);
+    return store_delete(registry->store, (const char *const[]){key}, 1, err);
 }
+
+/* ---- delete ---- */
 
 /* The tag's lock is held. */
 static enum err_code tag_remove_locked(struct registry *registry, const struct repo_name *repo,

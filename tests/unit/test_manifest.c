@@ -371,7 +371,7 @@ static void test_order_of_put_and_delete(void **state)
     key_tagged(&fixture->repo, &digest, &tag, tagged);
     key_tag(&fixture->repo, &tag, tag_key);
 
-    char *put_steps[] = {step("put", manifest), step("put", catalog), step("put", referrer), step("put", tagged),
+    char *put_steps[] = {step("put", manifest), step("put", catalog), step("put", tagged), step("put", referrer),
                          step("put", tag_key)};
     char *delete_steps[] = {step("delete", tag_key), step("delete", tagged), step("delete", referrer),
                             step("delete", manifest)};

@@ -126,7 +126,10 @@ static void test_conditions_of_a_push(void **state)
     struct tag_condition is_first = {.kind = TAG_IS, .digest = manifest->digest};
     struct tag_condition is_not_first = {.kind = TAG_IS_NOT, .digest = manifest->digest};
     manifest_unref(manifest);
+    watch_start(fixture, 0);
     assert_int_equal(put_tag_if(fixture, "t", "2", is_not_first), ERR_TAG_MISMATCH);
+    assert_string_equal(watch_lines(), ""); /* not even the manifest */
+    watch_stop(fixture);
     assert_tag(fixture, "t", &is_first.digest);
     assert_ok(put_tag_if(fixture, "t", "2", is_first));
     assert_int_equal(put_tag_if(fixture, "t", "3", is_first), ERR_TAG_MISMATCH);
