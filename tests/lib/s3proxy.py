@@ -26,9 +26,10 @@ INTERNAL = "500"
 CUT_REQUEST = "cut request"  # the connection breaks in the middle of the request's body
 CUT_ANSWER = "cut answer"  # … of the answer's body
 LOST_ANSWER = "lost answer"  # the server does it, the client never hears of it
+REFUSED = "403"  # only when asked for: nobody tries that again
 FAULTS = (RESET_BEFORE, DELAY, SLOW_DOWN, INTERNAL, CUT_REQUEST, CUT_ANSWER, LOST_ANSWER)
 
-ERROR_CODES = {SLOW_DOWN: "SlowDown", INTERNAL: "InternalError"}
+ERROR_CODES = {SLOW_DOWN: "SlowDown", INTERNAL: "InternalError", REFUSED: "AccessDenied"}
 
 
 @dataclasses.dataclass
@@ -38,6 +39,8 @@ class Request:
     status: int
     bytes_up: int
     bytes_down: int
+    begun: float  # when its head had come
+    ended: float = 0.0  # when its answer began to go back
 
 
 def operation_of(method, target):
@@ -126,6 +129,7 @@ class Proxy:
         self.fault_rate = fault_rate
         self.delay_s = delay_s
         self.latency_s = 0.0  # of every request, as to a store far away
+        self.fault_of = None  # (operation, key): the fault of this request, or None to let it pass
         self.random = random.Random(seed)
         self.faults = collections.Counter()
         self.lock = threading.Lock()
@@ -211,7 +215,9 @@ class Proxy:
             if server:
                 server.sock.close()
 
-    def _choose_fault(self):
+    def _choose_fault(self, operation, key):
+        if self.fault_of:
+            return self.fault_of(operation, key)
         with self.lock:
             if self.random.random() >= self.fault_rate:
                 return None
@@ -220,12 +226,13 @@ class Proxy:
             return fault
 
     def _exchange(self, client, server, first, headers, raw):
+        begun = time.monotonic()
         method, target, _ = first.split(" ", 2)
         length = int(headers.get("content-length", 0))
-        fault = self._choose_fault()
         operation, key = operation_of(method, target)
         if headers.get("x-amz-copy-source"):
             operation += "Copy"
+        fault = self._choose_fault(operation, key)
         if fault == RESET_BEFORE:
             client.reset()
             raise Broken
@@ -244,7 +251,7 @@ class Proxy:
             client.reset()
             raise Broken
         client.pass_bytes(length, server)
-        self._pass_answer(client, server, method, fault, Request(operation, key, 0, length, 0))
+        self._pass_answer(client, server, method, fault, Request(operation, key, 0, length, 0, begun))
 
     def _answer_error(self, client, method, fault):
         body = f"<Error><Code>{ERROR_CODES[fault]}</Code></Error>".encode()
@@ -258,6 +265,7 @@ class Proxy:
         has_body = method != "HEAD" and request.status not in (204, 304)
         length = int(headers.get("content-length", 0)) if has_body else 0
         # Counted before the answer is passed on: who has the answer finds it counted.
+        request.ended = time.monotonic()
         with self.lock:
             self.requests.append(request)
         if to:
@@ -317,6 +325,18 @@ class Count:
     @property
     def copied(self):
         return sum(request.operation.endswith("Copy") for request in self.requests)
+
+    @property
+    def round_trips(self):
+        """
+        How many requests went out one after another: the longest chain in which each began after the one before had
+        its answer. Told best with a latency that is long beside what the client itself takes.
+        """
+        chain, free_at = 0, 0.0
+        for request in sorted(self.requests, key=lambda request: request.ended):
+            if request.begun >= free_at:
+                chain, free_at = chain + 1, request.ended
+        return chain
 
     def __str__(self):
         operations = collections.Counter(request.operation for request in self.requests)

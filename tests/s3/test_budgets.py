@@ -6,12 +6,13 @@ connections, without faults. The limits are those of ARCHITECTURE.md. What was c
 
 import concurrent.futures
 import hashlib
+import json
 import math
 import time
 
 import orlop
 import pytest
-from orlop import sha256, with_query
+from orlop import OCI_MANIFEST, descriptor, sha256, with_query
 
 MIB = 1 << 20
 LARGE_BYTES = (1024 if orlop.full_run() else 256) * MIB
@@ -20,15 +21,16 @@ SMALL_CHUNK_BYTES = 64 * 1024
 SMALL_CHUNKS = 1000
 TAGS, PUSHERS = 1050, 4
 REFERRERS = 10_000 if orlop.full_run() else 1000
-LATENCY_S = 0.3
+LATENCY_S = 0.4
+MANY_LAYERS = 127  # as many as clients make
 SMALL_RECORD_BYTES = 4096  # a ref, a pointer or the empty checkpoint of a new session beside a blob's bytes
 
 table = []
 
 
-def note(operation, count, allowed, written="", read=""):
+def note(operation, count, allowed, written="", read="", round_trips=""):
     """A line of the table, then the assertion on requests."""
-    table.append((operation, len(count), allowed, written, read))
+    table.append((operation, len(count), allowed, round_trips, written, read))
     assert len(count) <= allowed, f"{operation}: at most {allowed} requests, but {count.details()}"
     assert count.copied == 0, count.details()
 
@@ -36,8 +38,8 @@ def note(operation, count, allowed, written="", read=""):
 @pytest.fixture(scope="module", autouse=True)
 def printed_table():
     yield
-    lines = [f"{'operation':<58} {'requests':>8} {'budget':>7}  {'written':>9}  {'read':>8}"]
-    lines += [f"{name:<58} {got:>8} {most:>7}  {up:>9}  {down:>8}" for name, got, most, up, down in table]
+    head = ("operation", "requests", "budget", "trips", "written", "read")
+    lines = [f"{name:<60} {got:>8} {most:>7} {trips:>6} {up:>9} {down:>9}" for name, got, most, trips, up, down in (head, *table)]
     print("\n" + "\n".join(lines))
 
 
@@ -314,20 +316,53 @@ def test_manifest_by_tag(pushed):
     cold_and_warm("manifest GET by tag", proxy, ask, 2, 1)
 
 
-@pytest.mark.parametrize("layers", [1, 10, 50])
-def test_manifest_put(node, repo, layers):
-    """By the node that took the blobs, and by one that knows nothing of them."""
+def varied(document, **fields):
+    """The manifest with more fields."""
+    return orlop.encode({**json.loads(document), **fields})
+
+
+@pytest.mark.deadline(120)
+@pytest.mark.parametrize("layers", [1, 10, 50, MANY_LAYERS])
+def test_manifest_put_round_trips(node, repo, layers):
+    """Requests, and how often a push waits for them: on the node that took the blobs, and on one that knows nothing."""
     (first, first_proxy), (second, second_proxy) = node(), node()
     with first.client() as client, second.client() as other:
         other.push_image(orlop.new_repo(), "warm")
-        image = client.push_image(repo, layers=layers, layer_bytes=100)
-        documents = [image.manifest, image.manifest.replace(b'"schemaVersion"', b' "schemaVersion"')]
-        with first_proxy.measure() as count:
-            client.push_manifest(repo, "one", documents[0])
-        note(f"manifest PUT by tag, {layers} layers, on the node that took them", count, layers + 5)
-        with second_proxy.measure() as count:
-            other.push_manifest(repo, "two", documents[1])
-        note(f"manifest PUT by tag, {layers} layers, on another node", count, layers + 5)
+        image = client.push_image(repo, layers=layers, layer_bytes=10)
+        subject = descriptor(image.manifest, OCI_MANIFEST)
+        referrer = varied(image.manifest, subject=subject)
+        for what, name, proxy, registry, document, trips in (
+            ("on the node that took them", "one", first_proxy, client, image.manifest, 2),
+            ("on another node", "two", second_proxy, other, varied(image.manifest, annotations={"n": "2"}), 4),
+            # Its references are known by now; one trip more for the descriptor, after the manifest, before the tag.
+            ("with subject", "three", second_proxy, other, referrer, 3),
+        ):
+            proxy.latency_s = LATENCY_S
+            with proxy.measure() as count:
+                registry.push_manifest(repo, name, document)
+            proxy.latency_s = 0.0
+            got = count.round_trips
+            note(f"manifest PUT by tag, {layers} layers, {what}", count, layers + 5, round_trips=got)
+            assert got <= trips, f"at most {trips} round trips, but {got}:\n{count.details()}"
+
+
+@pytest.mark.deadline(120)
+def test_manifest_put_with_everything(node, repo):
+    """Subject, several tags and a condition, on a node that knows nothing: each costs its own requests and no others."""
+    (first, _), (second, proxy) = node(), node()
+    with first.client() as client, second.client() as other:
+        other.push_image(orlop.new_repo(), "warm")
+        image = client.push_image(repo, "first", layers=10, layer_bytes=10)
+        tags = [f"t{number}" for number in range(10)]
+        document = varied(image.manifest, subject=descriptor(image.manifest, OCI_MANIFEST))
+        query = "?" + "&".join(f"tag={tag}" for tag in tags)
+        proxy.latency_s = LATENCY_S
+        with proxy.measure() as count:
+            other.push_manifest(repo, sha256(document), document, query=query, headers=[("If-None-Match", "*")])
+        got = count.round_trips
+        # Referenced: 11. The manifest, its descriptor, the catalog; each tag and its entry; the condition's look.
+        note("manifest PUT, 10 layers, subject, 10 tags, condition", count, 11 + 3 + 20 + 1, round_trips=got)
+        assert got <= 5, f"{got} round trips:\n{count.details()}"
 
 
 def test_tags_page(warm):

@@ -5,14 +5,17 @@ was acknowledged is whole and the store is sound.
 
 import collections
 import concurrent.futures
+import os
 import random
+import signal
 import threading
 import time
 
 import orlop
 import pytest
 import rgw
-from orlop import sha256, with_query
+import s3proxy
+from orlop import OCI_CONFIG, OCI_LAYER, descriptor, sha256, with_query
 
 MIB = 1 << 20
 PUSHES = 500 if orlop.full_run() else 100
@@ -139,6 +142,71 @@ def test_faults(store, new_proxy):
     assert sum(proxy.faults.values()) > PUSHES / 4, proxy.faults
     assert len(workload.pushed) > PUSHES * 0.8, f"too many failed: {workload}"
     assert_sound(workload, store)
+
+
+@pytest.mark.parametrize("what", ["refused", "killed"])
+@pytest.mark.parametrize("step", ["refs", "_manifests", "names", "_tagged", "_referrers", "_tags"])
+def test_manifest_put_is_interrupted(store, new_proxy, step, what):
+    """At any step: what leads to the manifest finds it, and a retry completes the push."""
+    proxy, repo = new_proxy(), "steps/r"
+    config, layer = orlop.random_bytes(100), orlop.random_bytes(1000)
+    subject = orlop.manifest(descriptor(config, OCI_CONFIG), [])
+    document = orlop.manifest(
+        descriptor(config, OCI_CONFIG),
+        [descriptor(layer, OCI_LAYER)],
+        subject=descriptor(subject, orlop.OCI_MANIFEST),
+    )
+    with orlop.Server(store, program=orlop.release_binary()) as server, server.client() as client:
+        for blob in (config, layer):
+            client.push_blob(repo, blob)
+
+    node = orlop.Server(store, ["--s3-endpoint", proxy.url], program=orlop.release_binary()).start()
+
+    def interrupt(_, key):
+        if f"/{step}/" not in f"/{key}":
+            return None
+        if what == "killed":
+            time.sleep(0.2)  # what goes out beside it is done by then
+            os.kill(node.pid, signal.SIGKILL)
+            return s3proxy.RESET_BEFORE
+        return s3proxy.REFUSED
+
+    try:
+        proxy.fault_of = interrupt
+        headers = {"Content-Type": orlop.OCI_MANIFEST}
+        with node.client() as client:
+            if what == "killed":
+                with pytest.raises((EOFError, ConnectionError)):
+                    client.put(f"/v2/{repo}/manifests/t", document, headers)
+                assert node.wait_dead() == -signal.SIGKILL
+            else:
+                answer = client.put(f"/v2/{repo}/manifests/t", document, headers)
+                assert answer.status >= 500 and answer.code, answer
+                node.stop()
+    finally:
+        if node.process:
+            node.kill()
+        node.discard()
+
+    with orlop.Server(store, program=orlop.release_binary()) as server, server.client() as client:
+        server.assert_check_clean()
+        is_stored = client.get(f"/v2/{repo}/manifests/{sha256(document)}").status == 200
+        # Of the steps that go out together the manifest's is the first to begin.
+        assert is_stored == (step in ("names", "_tagged", "_referrers", "_tags"))
+        assert client.get(f"/v2/{repo}/manifests/t").status == 404
+        listed = [item["digest"] for item in client.referrers(repo, sha256(subject))]
+        assert listed == ([sha256(document)] if step == "_tags" else [])
+
+        client.push_manifest(repo, "t", document)
+        server.assert_check_clean()
+        assert client.get(f"/v2/{repo}/manifests/t").body == document
+        assert [item["digest"] for item in client.referrers(repo, sha256(subject))] == [sha256(document)]
+        assert repo in client.get("/v2/_catalog").json()["repositories"]
+        # The tag has its reverse entry, so deleting the manifest takes the tag along.
+        assert client.delete(f"/v2/{repo}/manifests/{sha256(document)}").status == 202
+        assert client.get(f"/v2/{repo}/manifests/t").status == 404
+        assert client.tags(repo) == []
+        server.assert_check_clean()
 
 
 @pytest.mark.deadline(180)
