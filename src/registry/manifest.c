@@ -238,8 +238,8 @@ static enum err_code manifest_write_locked(struct registry *registry, const stru
 }
 
 /*
- * What comes before anything leads to the manifest: itself, then the catalog entry, then its tags' reverse entries. None
- * needs another, so where each is a request they go out together. The digest's lock is held.
+ * What comes before anything leads to the manifest: itself, the catalog entry, its tags' reverse entries. None needs
+ * another, so where each is a request they go out together. The digest's lock is held.
  */
 static enum err_code manifest_step(void *arg, size_t index, struct err *err)
 {
