@@ -19,6 +19,8 @@ COUNTER(BYTES_HASHED, "orlop_hashed_bytes_total", "", "Blob bytes hashed while t
 COUNTER(BYTES_REHASHED, "orlop_rehashed_bytes_total", "", "Blob bytes read back to hash them (unannounced sha512, or a reboot during an upload).")
 COUNTER(CACHE_HITS, "orlop_cache_lookups_total", "result=\"hit\"", "Lookups in the in-memory cache of manifests, tags and references.")
 COUNTER(CACHE_MISSES, "orlop_cache_lookups_total", "result=\"miss\"", "")
+COUNTER(LISTS_FROM_MEMORY, "orlop_local_lists_total", "source=\"memory\"", "Lists of a local store: pages from memory, and directories read.")
+COUNTER(LISTS_FROM_DIRECTORY, "orlop_local_lists_total", "source=\"directory\"", "")
 /* S3 requests as they went out, every try: outcomes "refused" are expected answers (404, 412, 416). */
 #define S3_REQUESTS(id, operation, outcome)                                                                       \
     COUNTER(S3_##id, "orlop_s3_requests_total", "operation=\"" operation "\",outcome=\"" outcome "\"",             \
@@ -52,6 +54,7 @@ GAUGE(CONNECTIONS, "orlop_http_connections", "", "Open client connections.")
 GAUGE(REQUESTS_ACTIVE, "orlop_http_requests_active", "", "Requests being answered.")
 GAUGE(WORKERS_BUSY, "orlop_workers_busy", "", "Workers running a request.")
 GAUGE(JOBS_WAITING, "orlop_jobs_waiting", "", "Requests waiting for a worker.")
+GAUGE(LIST_INDEX_BYTES, "orlop_local_list_bytes", "", "Memory that the names of big directories take, on a local store.")
 GAUGE(CACHE_BYTES, "orlop_cache_bytes", "", "Bytes held by the in-memory cache.")
 GAUGE(STORE_WRITABLE, "orlop_store_writable", "", "1 when the last probe of the store succeeded.")
 HISTOGRAM(REQUEST_SECONDS, "orlop_http_request_duration_seconds", "", "Time from a request's headers to the end of its answer.")

@@ -143,6 +143,7 @@ static enum err_code local_reopen(struct local *local, struct err *err)
         return err->code;
     if (dup3(fd, local->root_fd, O_CLOEXEC) < 0)
         return err_set_errno(err, errno, "reopen %s", local->dir);
+    local_index_clear(local->index);
     if (lock_fd >= 0) {
         fd_close(local->lock_fd);
         local->lock_fd = TAKE_FD(lock_fd);
@@ -188,6 +189,7 @@ static void local_close(struct store *store)
     fd_close(local->lock_fd); /* releases the lock */
     pthread_mutex_destroy(&local->reopen_mutex);
     pthread_rwlock_destroy(&local->folders_lock);
+    local_index_free(local->index);
     free(local->dir);
     free(local);
 }
@@ -269,6 +271,10 @@ enum err_code local_store_open(const char *dir, enum local_access access, struct
         (void) err_become(err, err->code, "cannot open the store's directory %s: %s", dir, strerror(sys_errno));
         local_close(&local->base);
         return err->code;
+    }
+    if (access == LOCAL_EXCLUSIVE && !(local->index = local_index_new(local->root_fd, LOCAL_INDEX_BYTES_MAX))) {
+        local_close(&local->base);
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
     }
     (void) snprintf(local->base.name, sizeof(local->base.name), "%s", local->dir);
     read_boot_id(local->base.boot_id, sizeof(local->base.boot_id));

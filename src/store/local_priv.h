@@ -6,6 +6,7 @@
 #include "store/blob_key.h"
 #include "store/driver.h"
 #include "store/local.h"
+#include "store/local_index.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,7 +23,8 @@ struct local {
     int lock_fd; /* -1 beside a server */
     pthread_mutex_t reopen_mutex;
     pthread_rwlock_t folders_lock; /* shared by those who remove empty folders, held by a put that lost its races */
-    _Atomic dev_t root_dev; /* what root_fd is open on */
+    struct local_index *index;     /* NULL beside a server */
+    _Atomic dev_t root_dev;        /* what root_fd is open on */
     _Atomic ino_t root_ino;
 };
 
@@ -45,14 +47,15 @@ enum err_code local_get(struct store *, const char *, struct buf *, struct err *
 enum err_code local_put(struct store *, const char *, struct str, enum store_put_mode, struct err *);
 enum err_code local_stat(struct store *, const char *, uint64_t *, struct err *);
 enum err_code local_delete(struct store *, const char *const *, size_t, struct err *);
-enum err_code local_list(struct store *, const char *, const char *, size_t, struct store_names *, struct err *);
-enum err_code local_walk(struct store *, const char *, store_walk_fn *, void *, struct err *);
 /* Around try number `tries` of putting something into a folder: during the last one no empty folder is removed. */
 void local_race_begin(struct local *, int tries);
 void local_race_end(struct local *, int tries);
-/* Names in a directory that keep() accepts, after `after`, in byte order, at most limit. */
-typedef bool local_keep_fn(int dir_fd, const char *name, unsigned char type);
-enum err_code local_list_dir(struct local *, const char *path, const char *after, size_t limit, local_keep_fn *keep,
+
+/* local_list.c */
+enum err_code local_list(struct store *, const char *, const char *, size_t, struct store_names *, struct err *);
+enum err_code local_walk(struct store *, const char *, store_walk_fn *, void *, struct err *);
+/* A page of what is of this kind in the directory at path ("." for the root), as store_list. */
+enum err_code local_list_dir(struct local *, const char *path, enum local_kind kind, const char *after, size_t limit,
                              struct store_names *, struct err *);
 
 /* local_blob.c */

@@ -7,6 +7,8 @@
  */
 #include "store/local_priv.h"
 
+#include "store/local_names.h"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -15,6 +17,14 @@
 static void upload_path(const char *id, const char *leaf, char *out)
 {
     (void) snprintf(out, UPLOAD_PATH_BYTES_MAX, "uploads/%s%s", id, leaf);
+}
+
+/* uploads/<id> was made or removed, or that was tried. */
+static void note_session(struct local *local, const char *id)
+{
+    char path[UPLOAD_PATH_BYTES_MAX];
+    upload_path(id, "", path);
+    local_index_note(local->index, path);
 }
 
 static enum err_code upload_new(struct store *store, const char *id, struct local_upload **out, struct err *err)
@@ -65,6 +75,7 @@ static enum err_code open_data(struct local_upload *upload, bool make, struct er
         upload_path(upload->id, "", dir);
         if (local_check_root(local, err) != ERR_OK || fs_make_dirs(local->root_fd, dir, FS_VOLATILE, err) != ERR_OK)
             return err->code;
+        note_session(local, upload->id);
     }
     upload->data_fd = openat(local->root_fd, path, O_RDWR | O_CLOEXEC | (make ? O_CREAT : 0), 0644);
     if (upload->data_fd < 0 && (make || errno != ENOENT))
@@ -137,7 +148,9 @@ enum err_code local_upload_checkpoint(struct store_upload *base, struct str reco
     upload_path(upload->id, "/record", path);
     if (local_check_root(local, err) != ERR_OK)
         return err->code;
-    return fs_write_atomic(local->root_fd, LOCAL_TMP, path, record, FS_REPLACE, FS_VOLATILE, err);
+    enum err_code code = fs_write_atomic(local->root_fd, LOCAL_TMP, path, record, FS_REPLACE, FS_VOLATILE, err);
+    note_session(local, upload->id);
+    return code;
 }
 
 enum err_code local_upload_read(struct store_upload *base, uint64_t offset, void *bytes, size_t len, size_t *out_len,
@@ -198,14 +211,16 @@ static enum err_code publish_data(struct local_upload *upload, const struct dige
                                   struct err *err)
 {
     struct local *local = local_of(upload->base.store);
-    char from[UPLOAD_PATH_BYTES_MAX];
+    char from[UPLOAD_PATH_BYTES_MAX], to[BLOB_KEY_BYTES_MAX];
     upload_path(upload->id, "/data", from);
+    blob_key_format(digest, to);
     enum err_code code = ERR_NOT_FOUND;
     for (int tries = 0; code == ERR_NOT_FOUND && tries < LOCAL_TRIES_MAX; tries++) {
         local_race_begin(local, tries);
         code = try_publish(local, from, digest, size_bytes, err);
         local_race_end(local, tries);
     }
+    local_index_note(local->index, to);
     return code;
 }
 
@@ -253,15 +268,9 @@ enum err_code local_upload_remove(struct store *store, const char *id, struct er
     crash_point("upload remove");
     if (renameat(local->root_fd, from, local->root_fd, to) != 0)
         return errno == ENOENT ? ERR_OK : err_set_errno(err, errno, "remove %s", from);
+    note_session(local, id);
     crash_point("upload removed");
     return fs_remove_tree(local->root_fd, to, err);
-}
-
-static bool is_upload(int dir_fd, const char *name, unsigned char type)
-{
-    (void) dir_fd;
-    (void) type;
-    return strlen(name) == UUID_TEXT_BYTES - 1;
 }
 
 enum err_code local_upload_discard(struct store_upload *base, struct err *err)
@@ -269,26 +278,40 @@ enum err_code local_upload_discard(struct store_upload *base, struct err *err)
     return local_upload_remove(base->store, ((struct local_upload *) base)->id, err);
 }
 
+/* When the session last did something: at its last checkpoint, or when it was made. false: it is none, or gone. */
+static bool read_activity(struct local *local, const char *name, struct store_upload_info *out)
+{
+    char path[UPLOAD_PATH_BYTES_MAX];
+    struct stat st;
+    if (strlen(name) != UUID_TEXT_BYTES - 1)
+        return false;
+    upload_path(name, "/record", path);
+    if (fstatat(local->root_fd, path, &st, 0) != 0) {
+        upload_path(name, "", path); /* died before its first checkpoint */
+        if (fstatat(local->root_fd, path, &st, 0) != 0)
+            return false;
+    }
+    memcpy(out->id, name, UUID_TEXT_BYTES);
+    out->last_activity_ms = (uint64_t) st.st_mtim.tv_sec * 1000 + (uint64_t) st.st_mtim.tv_nsec / 1000000;
+    return true;
+}
+
 enum err_code local_upload_list(struct store *store, const char *after, size_t limit, struct store_upload_info *out,
                                 size_t *out_count, struct err *err)
 {
     struct local *local = local_of(store);
-    struct store_names names cleanup(store_names_free) = {0};
-    if (local_list_dir(local, "uploads", after, limit, is_upload, &names, err) != ERR_OK)
-        return err->code;
-    *out_count = 0;
-    for (size_t i = 0; i < names.count; i++) {
-        char path[UPLOAD_PATH_BYTES_MAX];
-        struct stat st;
-        upload_path(names.items[i], "/record", path);
-        if (fstatat(local->root_fd, path, &st, 0) != 0) {
-            upload_path(names.items[i], "", path); /* died before its first checkpoint */
-            if (fstatat(local->root_fd, path, &st, 0) != 0)
-                continue;
+    char last[LOCAL_NAME_BYTES_MAX + 1];
+    bool more = true;
+    (void) snprintf(last, sizeof(last), "%s", after);
+    for (*out_count = 0; more && *out_count < limit;) {
+        struct store_names names cleanup(store_names_free) = {0};
+        if (local_list_dir(local, "uploads", LOCAL_FOLDERS, last, limit - *out_count, &names, err) != ERR_OK)
+            return err->code;
+        for (size_t i = 0; i < names.count; i++) {
+            *out_count += read_activity(local, names.items[i], &out[*out_count]);
+            (void) snprintf(last, sizeof(last), "%s", names.items[i]);
         }
-        struct store_upload_info *info = &out[(*out_count)++];
-        memcpy(info->id, names.items[i], UUID_TEXT_BYTES);
-        info->last_activity_ms = (uint64_t) st.st_mtim.tv_sec * 1000 + (uint64_t) st.st_mtim.tv_nsec / 1000000;
+        more = names.more;
     }
     return ERR_OK;
 }
