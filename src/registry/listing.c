@@ -6,29 +6,47 @@
 enum err_code tags_list(struct registry *registry, const struct repo_name *repo, const char *after, size_t limit,
                         struct store_names *out, struct err *err)
 {
-    char key[KEY_BYTES];
+    char key[KEY_BYTES], from[TAG_CHARS_MAX + 2]; /* anything may stand in after, but no tag is longer */
     uint64_t size_bytes;
+    (void) snprintf(from, sizeof(from), "%s", after ? after : "");
     key_tags_prefix(repo, key);
-    if (store_list(registry->store, key, after, limit, out, err) != ERR_OK || out->count > 0)
-        return out->count > 0 ? ERR_OK : err->code;
+    enum err_code code = store_list(registry->store, key, from, limit, out, err);
+    if (code != ERR_OK || out->count > 0)
+        return code;
     /* No tags after that one: is there such a repository? */
     key_catalog(repo, key);
-    enum err_code code = store_stat(registry->store, key, &size_bytes, err);
+    code = store_stat(registry->store, key, &size_bytes, err);
     if (code == ERR_NOT_FOUND)
         return err_set(err, ERR_NAME_UNKNOWN, "there is no repository '%s'", repo->text);
     return code;
 }
 
+/*
+ * Where text, which may be anything, stands among escaped names: as repo_name_escape, but what follows a slash in a name
+ * is a letter or a digit. After one with less behind it ("a/", "a/-") come all names that begin so, and those of "a."
+ * stand before it. No name is longer than what is looked at.
+ */
+static void escape_anything(const char *text, char *out)
+{
+    for (size_t i = 0; i < REPO_NAME_CHARS_MAX && text[i]; i++) {
+        unsigned char next = (unsigned char) text[i + 1];
+        *out++ = text[i] == '/' ? '.' : text[i];
+        if (text[i] == '.')
+            *out++ = '.';
+        if (text[i] == '/' && next < '0') {
+            *out++ = '/';
+            break;
+        }
+    }
+    *out = '\0';
+}
+
 enum err_code catalog_list(struct registry *registry, const char *after, size_t limit, struct store_names *out,
                            struct err *err)
 {
-    char escaped[2 * REPO_NAME_CHARS_MAX + 1] = "";
+    char escaped[2 * REPO_NAME_CHARS_MAX + 1];
     struct repo_name name;
-    if (after) {
-        /* Anything may stand in `last`: escape what begins like a name and let byte order do the rest. */
-        (void) snprintf(name.text, sizeof(name.text), "%s", after);
-        repo_name_escape(&name, escaped);
-    }
+    escape_anything(after ? after : "", escaped);
     if (store_list(registry->store, KEY_CATALOG_PREFIX, escaped, limit, out, err) != ERR_OK)
         return err->code;
     size_t kept = 0;

@@ -7,6 +7,7 @@
 
 #define LIST_XML_BYTES_MAX S3_XML_BYTES_MAX
 #define PAGE_KEYS_MAX 1000
+#define LAST_CHARACTER "\xf4\x8f\xbf\xbf" /* U+10FFFF */
 
 enum err_code s3_get(struct store *store, const char *key, struct buf *out, struct err *err)
 {
@@ -181,7 +182,7 @@ enum err_code s3_list_all(struct s3 *s3, const struct s3_listing *listing, bool 
 }
 
 struct names_state {
-    const char *after; /* compared here too: not every store takes every byte in start-after */
+    const char *after; /* compared here too: a very long one is cut short in start-after */
     size_t prefix_len;
     struct store_names *out;
     size_t cap;
@@ -223,12 +224,15 @@ enum err_code s3_list(struct store *store, const char *prefix, const char *after
                       struct err *err)
 {
     char after_key[2 * STORE_KEY_BYTES_MAX];
+    size_t after_len = utf8_len(after);
     struct names_state state = {.after = after, .prefix_len = strlen(prefix), .out = out};
     struct s3_listing listing = {.prefix = prefix, .delimiter = "/", .limit = limit, .fn = names_add, .arg = &state};
     if (limit == 0)
         listing.limit = 1; /* is there anything? */
     if (after[0]) {
-        (void) snprintf(after_key, sizeof(after_key), "%s%.*s", prefix, (int) utf8_len(after), after);
+        /* start-after must be UTF-8. Keys are ASCII: any other character stands where the bytes do that are none. */
+        (void) snprintf(after_key, sizeof(after_key), "%s%.*s%s", prefix, (int) after_len, after,
+                        after[after_len] ? LAST_CHARACTER : "");
         listing.after = after_key;
     }
     enum err_code code = s3_list_all(s3_of(store), &listing, &out->more, err);

@@ -125,6 +125,49 @@ static void test_catalog_after_anything(void **state)
     assert_catalog(fixture, NULL, 10, false, NAMES("a"));
 }
 
+/* `last` need not be a name: whatever it is, what comes after it in byte order is listed. */
+static void test_after_anything_is_byte_order(void **state)
+{
+    struct fixture *fixture = *state;
+    static const char *const order[] = {"a",     "a-b",   "a.b",   "a.b-c", "a.b.c", "a.b/c", "a/b",
+                                        "a/b-c", "a/b.c", "a/b/c", "a0",    "a_b",   "ab",    "b"};
+    static const char alphabet[] = {'a', 'b', 'a', 'b', '-', '.', '.', '/', '/', '_', '0', '~', ' ', 1, '\xff'};
+    for (size_t i = 0; i < COUNT_OF(order); i++) {
+        char key[KEY_BYTES];
+        struct repo_name repo = repo_of(order[i]);
+        key_catalog(&repo, key);
+        object_put(fixture, key, STR(""));
+        if (strchr(order[i], '/')) /* the others are tags too */
+            continue;
+        (void) snprintf(key, sizeof(key), "repos/b/_tags/%s", order[i]);
+        object_put(fixture, key, STR(""));
+    }
+    struct repo_name tagged = repo_of("b"); /* one that there is */
+    for (uint32_t number = 0; number < 3000; number++) {
+        char after[8] = "";
+        struct store_names names, tags;
+        uint32_t left = number * 2654435761U;
+        size_t len = number % sizeof(after), expected = 0, expected_tags = 0;
+        for (size_t i = 0; i < len; i++, left = left * 1664525U + 1013904223U)
+            after[i] = alphabet[(left >> 16) % sizeof(alphabet)];
+        after[len] = '\0';
+        assert_ok(catalog_list(fixture->registry, after, 100, &names, &fixture->err));
+        assert_ok(tags_list(fixture->registry, &tagged, after, 100, &tags, &fixture->err));
+        for (size_t i = 0; i < COUNT_OF(order); i++) {
+            if (strcmp(order[i], after) <= 0)
+                continue;
+            assert_true(expected < names.count);
+            assert_string_equal(names.items[expected++], order[i]);
+            if (!strchr(order[i], '/'))
+                assert_string_equal(tags.items[expected_tags++], order[i]);
+        }
+        assert_int_equal(names.count, expected);
+        assert_int_equal(tags.count, expected_tags);
+        store_names_free(&names);
+        store_names_free(&tags);
+    }
+}
+
 #define LISTING_TEST(fn) cmocka_unit_test_setup_teardown(fn, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -135,6 +178,7 @@ int main(void)
         LISTING_TEST(test_a_repository_without_tags),
         LISTING_TEST(test_catalog),
         LISTING_TEST(test_catalog_after_anything),
+        LISTING_TEST(test_after_anything_is_byte_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,7 +14,7 @@
 #define WRITERS 4
 #define WRITER_STEPS 1500
 #define STEADY_NAMES 400
-#define SHARED_NAMES 8
+#define RACES 3000
 
 /* A directory tree and an index of it. */
 struct place {
@@ -342,7 +342,7 @@ static bool is_listed(struct place *place, const char *name)
     }
 }
 
-/* Its own name comes and goes, and each list knows; another name is everybody's. */
+/* Its own name comes and goes, and each list knows. */
 static void *write_and_list(void *arg)
 {
     struct crew *crew = arg;
@@ -355,11 +355,6 @@ static void *write_and_list(void *arg)
         assert_true(is_listed(crew->place, name));
         delete (crew->place, key);
         assert_false(is_listed(crew->place, name));
-        (void) snprintf(key, sizeof(key), "a/shared-%d", step % SHARED_NAMES);
-        if ((step + number) % 2)
-            put(crew->place, key);
-        else
-            delete (crew->place, key);
     }
     atomic_fetch_sub(&crew->running, 1);
     return NULL;
@@ -410,14 +405,47 @@ static void test_threads(void **state)
     assert_int_equal(pthread_create(&threads[WRITERS + 1], NULL, disturb, &crew), 0);
     for (size_t i = 0; i < COUNT_OF(threads); i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
-    for (int i = 0; i < SHARED_NAMES; i++) { /* whoever was last: the list says what is there */
-        char name[32], key[64];
-        struct stat st;
-        (void) snprintf(name, sizeof(name), "shared-%d", i);
-        (void) snprintf(key, sizeof(key), "a/%s", name);
-        assert_int_equal(is_listed(place, name), fstatat(place->fd, key, &st, 0) == 0);
-    }
     assert_true(local_index_bytes(place->index) <= 24 * 1024);
+}
+
+struct race {
+    struct place *place;
+    atomic_int next;
+    pthread_barrier_t barrier;
+};
+
+static void *race(void *arg)
+{
+    struct race *race = arg;
+    int number = atomic_fetch_add(&race->next, 1);
+    for (int round = 0; round < RACES; round++) {
+        struct stat st;
+        (void) pthread_barrier_wait(&race->barrier);
+        if ((number + round) % 2)
+            put(race->place, "a/one");
+        else
+            delete (race->place, "a/one");
+        (void) pthread_barrier_wait(&race->barrier);
+        if (number == 0)
+            assert_int_equal(is_listed(race->place, "one"), fstatat(race->place->fd, "a/one", &st, 0) == 0);
+    }
+    return NULL;
+}
+
+/* Puts and deletes of one name at once: whoever was last, the list says what is there. */
+static void test_one_name_by_many(void **state)
+{
+    struct place *place = *state;
+    struct race shared = {.place = place};
+    pthread_t threads[WRITERS];
+    make_folder(place, "a");
+    assert_int_equal(ask_only(place, "a", true), LOCAL_INDEX_PAGE);
+    assert_int_equal(pthread_barrier_init(&shared.barrier, NULL, WRITERS), 0);
+    for (size_t i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, race, &shared), 0);
+    for (size_t i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    pthread_barrier_destroy(&shared.barrier);
 }
 
 #define INDEX_TEST(fn) cmocka_unit_test_setup_teardown(fn, place_setup, place_teardown)
@@ -435,6 +463,7 @@ int main(void)
         INDEX_TEST(test_the_least_listed_makes_room),
         INDEX_TEST(test_a_number_of_folders),
         INDEX_TEST(test_threads),
+        INDEX_TEST(test_one_name_by_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
