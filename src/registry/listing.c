@@ -52,10 +52,12 @@ enum err_code catalog_list(struct registry *registry, const char *after, size_t 
     size_t kept = 0;
     for (size_t i = 0; i < out->count; i++) {
         char *item = out->items[i];
-        char *plain = repo_name_unescape(item, &name) ? strdup(name.text) : NULL;
-        free(item);
-        if (plain)
-            out->items[kept++] = plain;
+        if (repo_name_unescape(item, &name)) {
+            memcpy(item, name.text, strlen(name.text) + 1); /* never longer than it was */
+            out->items[kept++] = item;
+        } else {
+            free(item);
+        }
     }
     out->count = kept;
     return ERR_OK;

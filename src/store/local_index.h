@@ -29,7 +29,7 @@
 
 #define LOCAL_INDEX_NAMES_MIN 1000 /* a directory with no more names is read for each list */
 #define LOCAL_INDEX_FOLDERS_MAX 1024
-#define LOCAL_INDEX_BYTES_MAX (32 * 1024 * 1024) /* 100,000 names of the greatest length, or a million of 30 bytes */
+#define LOCAL_INDEX_BYTES_MAX (64 * 1024 * 1024) /* 100,000 names of the greatest length; a million of 25 bytes */
 
 /* What is listed of a directory: nothing else in it counts. */
 enum local_kind { LOCAL_FILES, LOCAL_FOLDERS, LOCAL_KINDS };
