@@ -71,6 +71,7 @@ def test_docker_push_and_pull(docker, pushed_by_docker, client, server, expected
     assert image_id == document["config"]["digest"]
     docker.forget(pushed_by_docker, "debian:built")
     docker.pull(pushed_by_docker)
+    server.assert_pulled_as_set()
     assert docker("image", "inspect", "-f", "{{.Id}}", pushed_by_docker).strip() == image_id
     assert docker("image", "inspect", "-f", "{{index .RepoDigests 0}}", pushed_by_docker).strip().endswith(digest)
     docker("tag", pushed_by_docker, "debian:built")
@@ -146,6 +147,7 @@ def test_podman_push_and_pull(podman, built_by_podman, new_server, expected_file
     assert_blobs(client, "t/podman", document)
     podman.forget("--all")
     podman.pull(name)
+    server.assert_pulled_as_set()
     inspected = json.loads(podman("image", "inspect", name))[0]
     assert inspected["Digest"] == digest
     assert "sha256:" + inspected["Id"] == document["config"]["digest"]
@@ -230,6 +232,7 @@ def test_buildah_push_and_pull(buildah, podman, built_by_buildah, server, client
     try:
         root = buildah("mount", container).strip()
         assert os.path.exists(f"{root}/etc/debian_version")
+        server.assert_pulled_as_set()
     finally:
         buildah("umount", container)
         buildah("rm", container)
@@ -265,7 +268,7 @@ def pushed_by_skopeo(skopeo, server, client):
     return name
 
 
-def test_skopeo_keeps_every_byte(skopeo, pushed_by_skopeo, client, engine_dir):
+def test_skopeo_keeps_every_byte(skopeo, pushed_by_skopeo, server, client, engine_dir):
     """From an OCI layout to the registry and back: the same digests, the same blobs."""
     layout = images.oci_layout()
     source = json.loads((layout / "index.json").read_text())["manifests"][0]["digest"]
@@ -273,6 +276,7 @@ def test_skopeo_keeps_every_byte(skopeo, pushed_by_skopeo, client, engine_dir):
     assert digest == source
     back = engine_dir / "skopeo-back"
     skopeo("copy", "-q", f"{pushed_by_skopeo}:1", f"oci:{back}:debian")
+    server.assert_pulled_as_set()
     assert json.loads((back / "index.json").read_text())["manifests"][0]["digest"] == source
     for item in (document["config"], *document["layers"]):
         encoded = item["digest"].split(":")[1]

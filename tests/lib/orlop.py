@@ -21,6 +21,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.parse
 
 from rawhttp import Client, Connection
 
@@ -315,6 +316,11 @@ class Server:
                 samples[name] = float(value)
         return samples
 
+    def assert_pulled_as_set(self):
+        """After pulls: clients were sent to the object store when ORLOP_S3_REDIRECT says always, and else never."""
+        redirects = self.metrics()['orlop_http_requests_total{class="3xx"}']
+        assert (redirects > 0) == (os.environ.get("ORLOP_S3_REDIRECT") == "always"), redirects
+
     def load(self):
         """(connections, requests) that are open now, less the one this question takes."""
         metrics = self.metrics()
@@ -456,13 +462,22 @@ class Registry(Client):
         self.push_manifest(repo, tag or sha256(data), data)
         return Image(config, blobs, data)
 
+    def get_blob(self, repo, name):
+        """GET a blob, and go where a redirect points."""
+        answer = self.get(f"/v2/{repo}/blobs/{name}")
+        if answer.status != 307:
+            return answer
+        target = urllib.parse.urlsplit(answer["Location"])
+        with Client((target.hostname, target.port)) as store:
+            return store.get(f"{target.path}?{target.query}")
+
     def pull_image(self, repo, reference):
         """GET a manifest and all its blobs, each checked against its digest; the manifest's bytes."""
         answer = self.get(f"/v2/{repo}/manifests/{reference}")
         assert answer.status == 200, answer
         document = answer.json()
         for item in (document["config"], *document["layers"]):
-            blob = self.get(f"/v2/{repo}/blobs/{item['digest']}")
+            blob = self.get_blob(repo, item["digest"])
             assert blob.status == 200, blob
             assert digest(blob.body, item["digest"].split(":")[0]) == item["digest"]
         return answer.body

@@ -21,7 +21,8 @@ sys.dont_write_bytecode = True
 TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "lib"), str(TESTS)]
 
-import rgw  # noqa: E402  (the path is set above)
+import orlop  # noqa: E402  (the path is set above)
+import rgw  # noqa: E402
 import run as stages  # noqa: E402
 
 API_TESTS = (
@@ -33,6 +34,30 @@ LEFT_OUT = {
     "test_spec_list.py::test_RF_10_fallback_tag": "looks for files in the store's directory",
 }
 LEFT_OUT_PATTERN = "not http-"  # bad input that never reaches the store
+
+# The real clients, each once: a whole system pushed and pulled, mounts, chunks, indexes, artifacts. Everything that
+# pulls is told to fetch blobs from the gateway, or gets them from the server; ORLOP_TEST_FULL=1 runs all tests both ways.
+CLIENT_TESTS = {
+    "always": (
+        "test_engines.py::test_docker_push_and_pull",
+        "test_engines.py::test_docker_mounts_from_another_repository",
+        "test_engines.py::test_podman_push_and_pull[oci]",
+        "test_engines.py::test_skopeo_keeps_every_byte",
+        "test_engines.py::test_skopeo_copies_an_index_with_all_images",
+        "test_go_clients.py::test_crane_copy_tag_list_delete",
+        "test_go_clients.py::test_oras_artifact_with_referrers",
+        "test_go_clients.py::test_oras_blobs_tags_repositories",
+        "test_go_clients.py::test_helm_charts",
+    ),
+    "never": (
+        "test_engines.py::test_docker_pulls_an_oci_image",
+        "test_engines.py::test_buildah_push_and_pull[oci]",
+        "test_engines.py::test_skopeo_copies_between_repositories",
+        "test_go_clients.py::test_crane_push_pull_export",
+        "test_go_clients.py::test_oras_copies_the_system",
+        "test_go_clients.py::test_regctl_chunked_push",
+    ),
+}
 
 TAIL_LINES = 80
 
@@ -80,6 +105,13 @@ def api_tests():
     return pytest(*left_out, "-k", LEFT_OUT_PATTERN, *paths, ORLOP_TEST_STORE="s3")
 
 
+def clients(redirect):
+    """Real clients, with s3.redirect set so."""
+    names = CLIENT_TESTS[redirect]
+    paths = ["tests/clients"] if orlop.full_run() else [f"tests/clients/{name}" for name in names]
+    return lambda: pytest(*paths, ORLOP_TEST_STORE="s3", ORLOP_S3_REDIRECT=redirect)
+
+
 def own_tests(*names):
     return lambda: pytest("-s", *(f"tests/s3/{name}" for name in names))
 
@@ -91,6 +123,8 @@ GROUPS = {
     "API tests": api_tests,
     "nodes": own_tests("test_nodes.py"),
     "conformance": conformance,
+    "clients redirect": clients("always"),
+    "clients stream": clients("never"),
     "faults": own_tests("test_faults.py"),
     "memory": own_tests("test_memory.py"),
 }
