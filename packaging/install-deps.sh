@@ -12,7 +12,7 @@ build=(gcc libc6-dev make cmake ninja-build pkgconf
     libmicrohttpd-dev libgnutls28-dev libssl-dev libjansson-dev libyaml-dev libcrypt-dev
     libcurl4-openssl-dev libexpat1-dev)
 test=(git curl openssl strace libcmocka-dev python3 python3-pytest
-    docker.io podman buildah skopeo mmdebstrap
+    docker.io docker-registry podman buildah skopeo mmdebstrap
     ceph-mon ceph-osd radosgw)
 all=(clang clang-format clang-tidy libclang-rt-14-dev gcovr)
 

@@ -1,4 +1,4 @@
-"""Container engines with all they keep in a directory of the run, and the registry they talk to."""
+"""Container engines and registry clients, with all they keep in a directory of the run or of the module."""
 
 import os
 import pathlib
@@ -173,6 +173,52 @@ def skopeo(engine_dir):
         return (tools.fails if fails else tools.run)(*command, env=environment)
 
     return skopeo
+
+
+def go_client(name, home, *options, **environment):
+    """A function that runs a client written in Go, with all it keeps below home, and gives its stdout."""
+    path = tools.go_program(name)
+    settings = {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "DOCKER_CONFIG": str(home), **environment}
+
+    def run(*args, fails=False, env=None, **kw):
+        return (tools.fails if fails else tools.run)(path, *args, *options, env={**settings, **(env or {})}, **kw)
+
+    return run
+
+
+@pytest.fixture
+def crane(module_dir):
+    return go_client("crane", module_dir, "--insecure")
+
+
+@pytest.fixture
+def oras(module_dir):
+    return go_client("oras", module_dir)
+
+
+@pytest.fixture
+def regctl(module_dir, server):
+    run = go_client("regctl", module_dir, REGCTL_CONFIG=str(module_dir / f"regctl-{server.port}.json"))
+    run("registry", "set", "--tls", "disabled", "--skip-check", server.host)
+    return run
+
+
+@pytest.fixture
+def helm(module_dir):
+    homes = {f"HELM_{what}_HOME": str(module_dir / what.lower()) for what in ("CACHE", "CONFIG", "DATA")}
+    return go_client("helm", module_dir, **homes)
+
+
+@pytest.fixture
+def cosign(module_dir):
+    """cosign, without a way to the services of sigstore.dev, which it asks for by itself."""
+    run = go_client("cosign", module_dir, COSIGN_PASSWORD="orlop", HTTPS_PROXY="http://127.0.0.1:9")
+
+    def cosign(verb, *args, **kw):
+        offline = verb in ("generate-key-pair", "trusted-root")
+        return run(verb, *(() if offline else ("--allow-insecure-registry", "--allow-http-registry")), *args, **kw)
+
+    return cosign
 
 
 @pytest.fixture(scope="session")

@@ -9,29 +9,11 @@ import images
 import orlop
 
 import pytest
-import tools
 from orlop import OCI_INDEX, OCI_MANIFEST
 
 pytestmark = pytest.mark.deadline(180)
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def home(module_dir):
-    """A home directory of the module's own, for all these programs keep."""
-    return module_dir
-
-
-def program(name, home, *options, **environment):
-    """A function that runs it and gives its stdout."""
-    path = tools.go_program(name)
-    settings = {"HOME": str(home), "XDG_CONFIG_HOME": str(home), "DOCKER_CONFIG": str(home), **environment}
-
-    def run(*args, fails=False, **kw):
-        return (tools.fails if fails else tools.run)(path, *args, *options, env=settings, **kw)
-
-    return run
 
 
 @pytest.fixture(autouse=True)
@@ -41,11 +23,6 @@ def whole_server(server):
 
 
 # ---- crane ----
-
-
-@pytest.fixture
-def crane(home):
-    return program("crane", home, "--insecure")
 
 
 def test_crane_push_pull_export(crane, server, client, work_dir, expected_files):
@@ -99,11 +76,6 @@ def test_crane_append_and_index(crane, server, client, repo, work_dir):
 
 
 # ---- oras ----
-
-
-@pytest.fixture
-def oras(home):
-    return program("oras", home)
 
 
 def test_oras_artifact_with_referrers(oras, server, client, repo, work_dir):
@@ -165,13 +137,6 @@ def test_oras_copies_the_system(oras, server, client):
 
 
 # ---- regctl ----
-
-
-@pytest.fixture
-def regctl(home, server):
-    run = program("regctl", home, REGCTL_CONFIG=str(home / f"regctl-{server.port}.json"))
-    run("registry", "set", "--tls", "disabled", "--skip-check", server.host)
-    return run
 
 
 @pytest.mark.parametrize("chunk", [64 * 1024, MIB], ids=["64KiB", "1MiB"])
@@ -258,13 +223,6 @@ def test_regctl_sha512(regctl, server, client, repo):
 
 
 # ---- helm ----
-
-
-@pytest.fixture
-def helm(home):
-    return program(
-        "helm", home, HELM_CACHE_HOME=str(home / "cache"), HELM_CONFIG_HOME=str(home), HELM_DATA_HOME=str(home)
-    )
 
 
 def test_helm_charts(helm, server, client, repo, work_dir):

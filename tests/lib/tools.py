@@ -19,7 +19,9 @@ GO_PROGRAMS = {
     "regctl": "github.com/regclient/regclient/cmd/regctl@latest",
     "oras": "oras.land/oras/cmd/oras@latest",
     "helm": "helm.sh/helm/v3/cmd/helm@latest",
+    "cosign": "github.com/sigstore/cosign/v2/cmd/cosign@latest",
 }
+SLOW_TO_BUILD = {"cosign"}
 GO_TIMEOUT_S = 900
 
 
@@ -56,6 +58,8 @@ def find(name):
         return found, ""
     if not go():
         return "", f"{name} is not installed and there is no Go to build it with"
+    if name in SLOW_TO_BUILD and not orlop.full_run():
+        return "", f"{name} is not installed, and building it takes minutes: ORLOP_TEST_FULL=1 does"
     with images.locked(kept):
         if not kept.exists():
             if error := go_install(GO_PROGRAMS[name]):

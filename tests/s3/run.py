@@ -48,6 +48,7 @@ CLIENT_TESTS = {
         "test_go_clients.py::test_oras_artifact_with_referrers",
         "test_go_clients.py::test_oras_blobs_tags_repositories",
         "test_go_clients.py::test_helm_charts",
+        "test_referrer_clients.py",
     ),
     "never": (
         "test_engines.py::test_docker_pulls_an_oci_image",
