@@ -262,8 +262,12 @@ void world_put_manifest(void)
     put.digest = put.tag_count == 0 || sim_chance(3000) ? &made->digest : NULL;
     if (put.tag_count > 0)
         put.condition = make_condition();
+    if (made->deleters > 0) /* see world_delete_manifest */
+        return;
+    made->pushers++;
     struct visit visit = visit_begin();
     enum err_code code = manifest_put(visit.registry, &put, &result, &visit.err);
+    made->pushers--;
     if (!visit_end(&visit, code))
         return;
     if (code == ERR_MANIFEST_BLOB_UNKNOWN) {
@@ -357,18 +361,23 @@ void world_delete_tag(void)
     sim_count(COUNT_TAG_DELETES, code == ERR_OK);
 }
 
+/* Pushes and deletes of one manifest do not overlap here: nothing orders them when they come to two nodes. */
 void world_delete_manifest(void)
 {
     char key[KEY_BYTES];
     if (world.manifest_count == 0)
         return;
     struct made_manifest *made = &world.manifests[sim_below(world.manifest_count)];
+    if (made->pushers > 0)
+        return;
+    made->deleters++;
     key_manifest(made->repo, &made->digest, key);
     made->is_delete_asked = true;
     sim_truth_permit(key);
     struct visit visit = visit_begin();
     enum err_code code = manifest_delete(visit.registry, made->repo, &made->digest, &visit.err);
     sim_truth_withdraw(key);
+    made->deleters--;
     if (!visit_end(&visit, code))
         return;
     expect_code(&visit, code, ERR_MANIFEST_UNKNOWN, "deleting a manifest");

@@ -24,6 +24,7 @@ struct item {
     size_t count, cap;
     unsigned permits;
     bool was_permitted;
+    bool was_late;
 };
 
 static struct {
@@ -198,6 +199,11 @@ bool sim_truth_was_permitted(const char *key)
     return item_of(key)->was_permitted;
 }
 
+bool sim_truth_was_late(const char *key)
+{
+    return item_of(key)->was_late;
+}
+
 /* Is its removal asked for, or was it, by a request that comes late? */
 static bool is_permitted(const char *key)
 {
@@ -332,6 +338,7 @@ static void watch(void *arg, const char *key, const struct sim_object *before, c
     else if (parts.kind == KEY_REF)
         watch_ref(key, &parts, after);
     item_change(item_of(key), &change);
+    item_of(key)->was_late |= sim_net_is_late();
 }
 
 void sim_truth_end(void)

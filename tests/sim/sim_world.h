@@ -69,6 +69,7 @@ struct made_manifest {
     struct digest blob;
     struct sim_moment acknowledged; /* order 0: never */
     bool is_delete_asked;
+    unsigned pushers, deleters; /* at work on it */
 };
 
 struct world {

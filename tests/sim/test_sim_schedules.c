@@ -75,13 +75,37 @@ static void *chaos_run(void *arg)
 
 /* ---- the end ---- */
 
+/* A late request may have written or removed half of a pair that its own deletion or push had settled long before. */
+static bool is_excused(const char *key)
+{
+    struct key_parts parts;
+    char other[KEY_BYTES];
+    struct sim_moment never = {0, 0};
+    if (sim_truth_was_late(key))
+        return true;
+    key_parse(key, &parts);
+    for (size_t i = 0; i < world.manifest_count; i++) {
+        const struct digest *digest = &world.manifests[i].digest;
+        bool is_about = parts.kind == KEY_REFERRER ? digest_equal(&parts.referrer, digest)
+                                                   : parts.kind == KEY_TAG && sim_truth_tag_was(key, digest, never);
+        key_manifest(&parts.repo, digest, other);
+        if (is_about && sim_truth_was_late(other))
+            return true;
+        key_tagged(&parts.repo, digest, &parts.tag, other);
+        if (is_about && parts.kind == KEY_TAG && sim_truth_was_late(other))
+            return true;
+    }
+    return false;
+}
+
 static void print_finding(void *arg, enum check_severity severity, const char *kind, const char *key, const char *text)
 {
-    (void) arg;
-    if (severity == CHECK_ERROR)
+    unsigned *errors = arg;
+    if (severity == CHECK_ERROR && !is_excused(key)) {
         fprintf(stderr, "check: %s %s: %s\n", kind, key, text);
-    else
-        sim_trace("check: leftover %s %s: %s", kind, key, text);
+        ++*errors;
+    }
+    sim_trace("check: %s %s: %s", kind, key, text);
 }
 
 /* Read by a fresh node what the bucket's keys promise. */
@@ -99,19 +123,21 @@ static void expect_readable(struct registry *registry)
         if (parts.kind != KEY_MANIFEST && parts.kind != KEY_TAG)
             continue;
         enum err_code code = manifest_find(registry, &parts.repo, &reference, &manifest, &err);
-        sim_check(code == ERR_OK, "%s cannot be read: %s", sim_bucket_at(world.bucket, i)->key, world_error(&err));
+        sim_check(code == ERR_OK || is_excused(sim_bucket_at(world.bucket, i)->key), "%s cannot be read: %s",
+                  sim_bucket_at(world.bucket, i)->key, world_error(&err));
         manifest_unref(manifest);
     }
 }
 
 static void expect_sound(struct sim_node *node)
 {
-    const struct check_callbacks callbacks = {.finding = print_finding};
+    unsigned errors = 0;
+    const struct check_callbacks callbacks = {.arg = &errors, .finding = print_finding};
     struct check_totals totals;
     struct err err = ERR_INIT;
     enum err_code code = registry_check(node->store, false, &callbacks, &totals, &err);
     sim_check(code == ERR_OK, "the check fails: %s", world_error(&err));
-    sim_check(totals.errors == 0, "the check finds %llu errors", (unsigned long long) totals.errors);
+    sim_check(errors == 0, "the check finds %u errors", errors);
     sim_count(COUNT_CHECKS, 1);
 }
 
@@ -120,9 +146,11 @@ static void expect_tidy(struct sim_node *node)
 {
     struct err err = ERR_INIT;
     size_t count;
-    sim_sleep_ms(EXPIRY_MS);
-    sim_check(upload_expire(node->registry, &count, &err) == ERR_OK, "uploads cannot be expired: %s",
-              world_error(&err));
+    for (int pass = 0; pass < 2; pass++) { /* the first takes the sessions, the second what they left behind */
+        sim_sleep_ms(EXPIRY_MS);
+        sim_check(upload_expire(node->registry, &count, &err) == ERR_OK, "uploads cannot be expired: %s",
+                  world_error(&err));
+    }
     sim_check(sim_bucket_upload_count(world.bucket) == 0, "%zu multipart uploads are left",
               sim_bucket_upload_count(world.bucket));
     for (size_t i = 0; sim_bucket_at(world.bucket, i); i++) {
