@@ -228,17 +228,12 @@ static enum err_code tail_add(struct s3_upload *upload, uint64_t offset, struct 
     return s3_tail_append(upload, bytes.ptr, bytes.len, err);
 }
 
-enum err_code s3_session_load_tail(struct s3_upload *upload, struct err *err)
+/* Fetch what the checkpoints since the last part hold, in order, into the empty tail. */
+static enum err_code tail_fetch(struct s3_upload *upload, struct err *err)
 {
-    uint64_t expected = upload->saved_bytes;
-    if (upload->tail_is_loaded)
-        return ERR_OK;
     auto_mem struct s3_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
     if (!checkpoint)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    upload->tail_is_loaded = true;
-    upload->size_bytes = upload->parts_bytes;
-    uint64_t part_bytes_before = upload->parts_bytes;
     for (uint32_t sequence = upload->tail_first; sequence < upload->next_sequence; sequence++) {
         char key[SESSION_KEY_BYTES_MAX];
         struct str bytes;
@@ -260,9 +255,26 @@ enum err_code s3_session_load_tail(struct s3_upload *upload, struct err *err)
         if (code != ERR_OK)
             return code;
     }
+    return ERR_OK;
+}
+
+enum err_code s3_session_load_tail(struct s3_upload *upload, struct err *err)
+{
+    uint64_t expected = upload->saved_bytes;
+    if (upload->tail_is_loaded)
+        return ERR_OK;
+    upload->tail_is_loaded = true;
+    upload->size_bytes = upload->parts_bytes;
+    uint64_t part_bytes_before = upload->parts_bytes;
+    enum err_code code = tail_fetch(upload, err);
     assert(upload->parts_bytes == part_bytes_before); /* a tail never fills a part: it would have been sent */
-    return upload->size_bytes == expected ? ERR_OK
-                                          : err_set(err, ERR_CORRUPT, "the upload's checkpoints do not add up");
+    if (code == ERR_OK && upload->size_bytes != expected)
+        code = err_set(err, ERR_CORRUPT, "the upload's checkpoints do not add up");
+    if (code != ERR_OK) { /* what came of it is no tail: the next who needs it begins anew */
+        upload->size_bytes = expected;
+        s3_tail_unload(upload);
+    }
+    return code;
 }
 
 static bool delete_entry(void *arg, const char *key, bool is_prefix, uint64_t size_bytes, uint64_t modified_ms)
