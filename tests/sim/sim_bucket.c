@@ -540,8 +540,8 @@ static const char *parts_join(const struct sim_bucket *bucket, const struct uplo
     return bucket->ways.complete_wants_all_parts && listed != upload->part_count ? "InvalidPart" : NULL;
 }
 
-static void answer_complete(struct sim_bucket *bucket, const struct sim_request *request,
-                            struct s3_http_answer *answer, struct buf *out)
+static void answer_complete(struct sim_bucket *bucket, const struct sim_request *request, struct s3_http_answer *answer,
+                            struct buf *out)
 {
     struct upload **link = upload_find(bucket, request->key, query(request, "uploadId"));
     auto_buf bytes = BUF_INIT(BODY_BYTES_MAX);

@@ -30,8 +30,8 @@ struct sim_bucket_ways {
     uint64_t part_bytes_min;
     /* Broken on purpose, to prove that tests notice. */
     bool ignores_if_none_match;
-    unsigned loses_puts_of_10000; /* answers 200 and keeps nothing */
-    unsigned cuts_puts_of_10000;  /* keeps half of it */
+    unsigned loses_puts_of_10000;  /* answers 200 and keeps nothing */
+    unsigned cuts_puts_of_10000;   /* keeps half of it */
     unsigned lists_stale_of_10000; /* leaves the newest object out of a page */
 };
 

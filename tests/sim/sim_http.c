@@ -184,8 +184,8 @@ static void call_take_query(struct call *call, const char *text)
         size_t len = strcspn(text, "&"), name_len = strcspn(text, "=&");
         sim_check(call->query_count < QUERY_MAX, "too many query parameters");
         const char *value = name_len < len ? text + name_len + 1 : text + len;
-        call->query[call->query_count++] = (struct s3_param){
-            copy_decoded(text, name_len), copy_decoded(value, (size_t) (text + len - value))};
+        call->query[call->query_count++] =
+            (struct s3_param){copy_decoded(text, name_len), copy_decoded(value, (size_t) (text + len - value))};
         text += len + (text[len] == '&');
     }
 }

@@ -37,10 +37,10 @@ enum sim_fault {
 
 struct sim_net_settings {
     struct sim_bucket *bucket;
-    bool has_delays;                        /* requests take (virtual) time and so overtake each other */
-    unsigned faults_of_10000;               /* how often any fault is chosen */
-    unsigned weights[SIM_FAULT_COUNT];      /* which one, by weight; that of SIM_FAULT_NONE is not used */
-    uint32_t late_ms_max;                   /* how late SIM_FAULT_LATE is at most */
+    bool has_delays;                   /* requests take (virtual) time and so overtake each other */
+    unsigned faults_of_10000;          /* how often any fault is chosen */
+    unsigned weights[SIM_FAULT_COUNT]; /* which one, by weight; that of SIM_FAULT_NONE is not used */
+    uint32_t late_ms_max;              /* how late SIM_FAULT_LATE is at most */
 };
 
 /* Begin with no nodes. settings are copied. No late request may be under way. */

@@ -14,10 +14,10 @@ struct push {
     const struct repo_name *repo;
     const struct content *content;
     struct upload_id id;
-    size_t acknowledged;     /* bytes that a 202 or a status has told of */
-    size_t sent;             /* bytes that a client ever began to send */
-    bool is_shared;          /* two clients write to it */
-    bool was_commit_tried;   /* so the session may be gone, and rightly */
+    size_t acknowledged;   /* bytes that a 202 or a status has told of */
+    size_t sent;           /* bytes that a client ever began to send */
+    bool is_shared;        /* two clients write to it */
+    bool was_commit_tried; /* so the session may be gone, and rightly */
     bool is_done;
     struct sim_moment begun;
     unsigned failures;
@@ -48,8 +48,8 @@ static enum next session_gone(struct push *push, const struct err *err)
 /* known: what had been acknowledged when the request began. */
 static void told_size(struct push *push, uint64_t size_bytes, size_t known)
 {
-    sim_check(size_bytes >= known || push->was_commit_tried,
-              "an upload has %llu bytes, of which %zu were acknowledged", (unsigned long long) size_bytes, known);
+    sim_check(size_bytes >= known || push->was_commit_tried, "an upload has %llu bytes, of which %zu were acknowledged",
+              (unsigned long long) size_bytes, known);
     sim_check(size_bytes <= push->sent, "an upload has %llu bytes, but only %zu were sent",
               (unsigned long long) size_bytes, push->sent);
     if (size_bytes > push->acknowledged)
@@ -263,8 +263,8 @@ static void push_single(struct push *push)
         struct upload *upload;
         const struct content *content = push->content;
         struct place *place = world_enter();
-        enum err_code code = upload_begin_single(place->node.registry, push->repo, content->digest.algorithm, &upload,
-                                                 &err);
+        enum err_code code =
+            upload_begin_single(place->node.registry, push->repo, content->digest.algorithm, &upload, &err);
         if (code == ERR_OK) {
             code = write_pieces(upload, content->bytes, content->len, &err);
             if (code == ERR_OK)

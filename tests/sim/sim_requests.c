@@ -132,8 +132,8 @@ void world_mount_blob(void)
     char key[KEY_BYTES], source[KEY_BYTES];
     bool source_was_there = false, source_was_absent = false;
     struct visit visit = visit_begin();
-    enum err_code code = blob_mount(visit.registry, repo, digest, from, from ? may_read_all : may_read, NULL,
-                                    &visit.err);
+    enum err_code code =
+        blob_mount(visit.registry, repo, digest, from, from ? may_read_all : may_read, NULL, &visit.err);
     if (!visit_end(&visit, code))
         return;
     expect_code(&visit, code, ERR_BLOB_UNKNOWN, "mounting a blob");
@@ -191,12 +191,12 @@ static struct made_manifest *make_manifest(void)
                           made->has_blob ? OCI_IMAGE : OCI_INDEX, world.manifest_count);
     digest_format(&made->subject, digest);
     if (made->has_subject)
-        ok = ok && buf_appendf(&text, ",\"subject\":{\"mediaType\":\"" OCI_IMAGE "\",\"size\":3,\"digest\":\"%s\"}",
-                               digest);
+        ok = ok &&
+             buf_appendf(&text, ",\"subject\":{\"mediaType\":\"" OCI_IMAGE "\",\"size\":3,\"digest\":\"%s\"}", digest);
     digest_format(&made->blob, digest);
     if (made->has_blob)
-        ok = ok && buf_appendf(&text,
-                               ",\"config\":{\"mediaType\":\"a/b\",\"size\":1,\"digest\":\"%s\"},\"layers\":[]}", digest);
+        ok = ok && buf_appendf(&text, ",\"config\":{\"mediaType\":\"a/b\",\"size\":1,\"digest\":\"%s\"},\"layers\":[]}",
+                               digest);
     else
         ok = ok && buf_append_text(&text, ",\"manifests\":[]}");
     sim_check(ok, "a manifest is too long");

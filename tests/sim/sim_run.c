@@ -142,7 +142,8 @@ int sim_run_main(const struct sim_test *test, int argc, char **argv)
             sim_is_traced = true;
         else if (i + 1 < argc && strcmp(argv[i], "--seed") == 0 && sscanf(argv[i + 1], "%llu", &one) == 1)
             i++;
-        else if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0 && sscanf(argv[i + 1], "%llu-%llu", &first, &last) == 2)
+        else if (i + 1 < argc && strcmp(argv[i], "--seeds") == 0 &&
+                 sscanf(argv[i + 1], "%llu-%llu", &first, &last) == 2)
             i++;
         else {
             fprintf(stderr, "usage: %s [--seeds FIRST-LAST | --seed N [--trace]]\n", argv[0]);

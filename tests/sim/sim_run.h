@@ -17,9 +17,9 @@
 #define SIM_COUNTERS_MAX 64
 
 struct sim_test {
-    const char *name;     /* of what is tested, in a word: "schedules" */
-    uint64_t seeds;       /* run by default: 1 … seeds */
-    void (*run)(void);    /* one run, between sim_begin and sim_settle; fails by sim_fail */
+    const char *name;                 /* of what is tested, in a word: "schedules" */
+    uint64_t seeds;                   /* run by default: 1 … seeds */
+    void (*run)(void);                /* one run, between sim_begin and sim_settle; fails by sim_fail */
     const char *const *counter_names; /* ended by NULL */
 };
 

@@ -41,9 +41,9 @@ static const char *const state_names[] = {"free", "ready", "locking", "waiting",
 struct task {
     enum state state;
     bool is_detached;
-    bool is_timed;       /* until_us counts */
-    bool timed_out;      /* the last wait ended by time */
-    const void *object;  /* mutex, condition variable, address or task */
+    bool is_timed;      /* until_us counts */
+    bool timed_out;     /* the last wait ended by time */
+    const void *object; /* mutex, condition variable, address or task */
     uint64_t until_us;
     ucontext_t context;
     char *stack;

@@ -48,8 +48,8 @@ uint64_t sim_step_count(void);
 /* ---- chance ---- */
 
 uint64_t sim_random(void);
-uint64_t sim_below(uint64_t limit);  /* 0 … limit - 1 */
-bool sim_chance(unsigned of_10000);  /* true that often */
+uint64_t sim_below(uint64_t limit); /* 0 … limit - 1 */
+bool sim_chance(unsigned of_10000); /* true that often */
 
 /* ---- time and order ---- */
 
@@ -77,10 +77,10 @@ _Noreturn void sim_fail(const char *format, ...) __attribute__((format(printf, 1
 #define SIM_EXIT_FAILED 3
 extern const char *sim_program; /* for the hint how to replay */
 
-#define sim_check(condition, ...)      \
-    do {                               \
-        if (!(condition))              \
-            sim_fail(__VA_ARGS__);     \
+#define sim_check(condition, ...)  \
+    do {                           \
+        if (!(condition))          \
+            sim_fail(__VA_ARGS__); \
     } while (0)
 
 #endif

@@ -283,8 +283,8 @@ static void watch_manifest(const char *key, const struct key_parts *parts, const
         return;
     }
     const char *newline = memchr(after->bytes, '\n', after->len);
-    sim_check(newline && bytes_have_digest(newline + 1, (size_t) (after->bytes + after->len - newline - 1),
-                                           &parts->digest),
+    sim_check(newline &&
+                  bytes_have_digest(newline + 1, (size_t) (after->bytes + after->len - newline - 1), &parts->digest),
               "a manifest's bytes are not those of its digest: %s", key);
 }
 

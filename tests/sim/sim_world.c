@@ -94,6 +94,7 @@ static void node_open(struct place *place)
         struct err err = ERR_INIT;
         enum err_code code = sim_node_open(&world.node, &place->node, &err);
         if (code == ERR_OK) {
+            sim_check(!store_caps(place->node.store)->exclusive, "a node believes that it is alone");
             place->is_up = true;
             sim_trace("node-%u is up", place->node.number);
             return;

@@ -25,10 +25,10 @@ static const struct {
     void (*request)(void);
     unsigned weight;
 } requests[] = {
-    {world_push_blob, 10},     {world_push_blob_together, 3}, {world_cancel_upload, 2},  {world_read_blob, 5},
-    {world_mount_blob, 4},     {world_delete_blob, 3},        {world_put_manifest, 12},  {world_read_tag, 6},
-    {world_read_manifest, 4},  {world_delete_tag, 2},         {world_delete_manifest, 3}, {world_list_referrers, 4},
-    {world_list_tags, 3},      {world_expire_uploads, 1},
+    {world_push_blob, 10},    {world_push_blob_together, 3}, {world_cancel_upload, 2},   {world_read_blob, 5},
+    {world_mount_blob, 4},    {world_delete_blob, 3},        {world_put_manifest, 12},   {world_read_tag, 6},
+    {world_read_manifest, 4}, {world_delete_tag, 2},         {world_delete_manifest, 3}, {world_list_referrers, 4},
+    {world_list_tags, 3},     {world_expire_uploads, 1},
 };
 
 static void request_any(void)
@@ -182,8 +182,10 @@ static void run(void)
 
 /* ---- that the harness notices ---- */
 
-static const struct sim_test test = {
-    .name = "schedules", .seeds = SEEDS, .run = run, .counter_names = world_counter_names};
+static const struct sim_test test = {.name = "schedules",
+                                     .seeds = SEEDS,
+                                     .run = run,
+                                     .counter_names = world_counter_names};
 
 /* A bucket that breaks one promise must make schedules fail. */
 static int run_sabotaged(const char *name, struct sim_bucket_ways ways)

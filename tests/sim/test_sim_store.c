@@ -74,8 +74,9 @@ static void choose_faults(struct sim_net_settings *net)
 int main(int argc, char **argv)
 {
     struct place place = {0};
-    struct suite_driver driver = {"S3 store on a simulated bucket", suite_sim_open, suite_sim_reopen, suite_sim_close,
-                                  &place, .verifies_sha256 = true};
+    struct suite_driver driver = {
+        "S3 store on a simulated bucket", suite_sim_open, suite_sim_reopen, suite_sim_close, &place,
+        .verifies_sha256 = true};
     (void) argc;
     sim_program = argv[0];
     log_set_level(LOG_ERROR);
