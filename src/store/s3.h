@@ -4,7 +4,7 @@
  *     orlop.json                          format marker and secret
  *     blobs/<alg>/<pp>/<hex>              a blob that was one PUT …
  *     blobs/<alg>/<pp>/<hex>.at           … or the place of one that came in parts: {"size": N, "place": "data/…"}
- *     data/<pp>/<upload id>               bytes of a multipart upload, written once, never moved
+ *     data/<pp>/<upload id>-<nonce>       bytes of a multipart upload, written once, never moved
  *     uploads/<id>/<sequence>             a checkpoint: state, record, and the bytes since the one before
  *
  * What each operation costs, in requests, is the budget table of ARCHITECTURE.md; tests count it at the wire.

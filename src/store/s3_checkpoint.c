@@ -4,8 +4,10 @@
 #include <assert.h>
 
 #define MAGIC "ORLS"
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2
+#define FORMAT_VERSION_OLD 1
 #define NODE_CHARS 32
+#define NONCE_CHARS 32
 
 static void put_number(struct buf *out, uint64_t value, size_t bytes)
 {
@@ -22,9 +24,10 @@ static void put_text(struct buf *out, struct str text)
 void s3_checkpoint_encode(const struct s3_checkpoint *checkpoint, struct buf *out)
 {
     (void) buf_append_text(out, MAGIC);
-    put_number(out, FORMAT_VERSION, 2);
+    put_number(out, checkpoint->nonce[0] ? FORMAT_VERSION : FORMAT_VERSION_OLD, 2);
     (void) buf_append(out, checkpoint->node, NODE_CHARS);
     put_text(out, str_from(checkpoint->multipart_id));
+    (void) buf_append_text(out, checkpoint->nonce);
     put_number(out, checkpoint->next_part, 4);
     put_number(out, checkpoint->run_count, 2);
     for (size_t i = 0; i < checkpoint->run_count; i++) {
@@ -66,6 +69,16 @@ static uint64_t take_number(struct reader *reader, size_t bytes)
     return value;
 }
 
+/* It becomes part of a key. */
+static bool nonce_is_sound(struct str nonce)
+{
+    for (size_t i = 0; i < nonce.len; i++) {
+        if (!strchr("0123456789abcdef", nonce.ptr[i]) || nonce.ptr[i] == '\0')
+            return false;
+    }
+    return true;
+}
+
 /* Runs in ascending order, below next_part. */
 static bool runs_are_sound(const struct s3_checkpoint *checkpoint)
 {
@@ -86,11 +99,12 @@ enum err_code s3_checkpoint_decode(struct str object, struct s3_checkpoint *out,
     if (!str_equal(take(&reader, 4), STR(MAGIC)))
         return err_set(err, ERR_CORRUPT, "the upload's checkpoint is none");
     uint64_t version = take_number(&reader, 2);
-    if (version != FORMAT_VERSION)
+    if (version != FORMAT_VERSION && version != FORMAT_VERSION_OLD)
         return err_set(err, ERR_VERSION, "the upload's checkpoint has version %u; this release knows %d",
                        (unsigned) version, FORMAT_VERSION);
     struct str node = take(&reader, NODE_CHARS);
     struct str multipart_id = take(&reader, (size_t) take_number(&reader, 2));
+    struct str nonce = take(&reader, version == FORMAT_VERSION ? NONCE_CHARS : 0);
     checkpoint.next_part = (uint32_t) take_number(&reader, 4);
     checkpoint.run_count = (size_t) take_number(&reader, 2);
     if (checkpoint.run_count > S3_CHECKPOINT_RUNS_MAX || multipart_id.len >= sizeof(checkpoint.multipart_id))
@@ -104,10 +118,11 @@ enum err_code s3_checkpoint_decode(struct str object, struct s3_checkpoint *out,
     checkpoint.bytes_offset = take_number(&reader, 8);
     checkpoint.record = take(&reader, (size_t) take_number(&reader, 2));
     if (reader.failed || !runs_are_sound(&checkpoint) ||
-        (multipart_id.len && memchr(multipart_id.ptr, 0, multipart_id.len)))
+        (multipart_id.len && memchr(multipart_id.ptr, 0, multipart_id.len)) || !nonce_is_sound(nonce))
         return err_set(err, ERR_CORRUPT, "the upload's checkpoint is damaged");
     memcpy(checkpoint.node, node.ptr, NODE_CHARS);
     memcpy(checkpoint.multipart_id, multipart_id.ptr, multipart_id.len);
+    memcpy(checkpoint.nonce, nonce.ptr, nonce.len);
     *out = checkpoint;
     *out_bytes = (struct str){reader.p, reader.left};
     return ERR_OK;

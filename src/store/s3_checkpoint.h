@@ -3,9 +3,10 @@
  * bytes that came since the checkpoint before (unless parts hold them). All numbers big-endian:
  *
  *     "ORLS"                       magic
- *     u16                          format version, 1
+ *     u16                          format version: 2, or 1 without the nonce
  *     32 bytes                     the node that wrote it (hex)
  *     u16 n, n bytes               S3's multipart upload id; n = 0: none was begun
+ *     32 bytes                     version 2: the nonce it was begun with (hex)
  *     u32                          next part number to use
  *     u16 n, n × (u16, u16)        runs of part numbers that belong to the blob: first, count
  *     u64                          bytes held by those parts
@@ -32,6 +33,7 @@ struct s3_part_run {
 struct s3_checkpoint {
     char node[33];
     char multipart_id[S3_UPLOAD_ID_BYTES_MAX];
+    char nonce[33]; /* "": none */
     uint32_t next_part;
     struct s3_part_run runs[S3_CHECKPOINT_RUNS_MAX];
     size_t run_count;

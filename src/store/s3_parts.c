@@ -147,7 +147,7 @@ static enum err_code part_upload(struct part_job *job, uint16_t number, char *ou
         uint64_t left = job->len - (uint64_t) i * S3_SLAB_BYTES;
         spans[i] = (struct str){job->slabs[i], left < S3_SLAB_BYTES ? (size_t) left : S3_SLAB_BYTES};
     }
-    s3_data_key(upload->id, key);
+    s3_data_key(upload, key);
     (void) snprintf(number_text, sizeof(number_text), "%u", (unsigned) number);
     struct s3_request request = {.operation = S3_UPLOAD_PART,
                                  .key = key,
@@ -212,7 +212,7 @@ static enum err_code multipart_begin(struct s3_upload *upload, struct err *err)
     random_bytes(raw, sizeof(raw));
     for (size_t i = 0; i < sizeof(raw); i++)
         (void) snprintf(upload->nonce + 2 * i, 3, "%02x", raw[i]);
-    s3_data_key(upload->id, key);
+    s3_data_key(upload, key);
     struct s3_request request = {
         .operation = S3_CREATE_UPLOAD, .key = key, .query = &query, .query_count = 1, .nonce = upload->nonce};
     if (s3_send(s3_of_upload(upload)->client, &request, NULL, &xml, err) != ERR_OK)
@@ -348,7 +348,7 @@ static enum err_code parts_list(struct s3_upload *upload, struct learn *learn, s
 {
     char key[STORE_PLACE_BYTES_MAX];
     struct s3_page page = {0};
-    s3_data_key(upload->id, key);
+    s3_data_key(upload, key);
     do {
         auto_buf xml = BUF_INIT(S3_XML_BYTES_MAX);
         struct s3_param query[] = {{"uploadId", upload->multipart_id}, {"part-number-marker", page.next}};
@@ -393,7 +393,7 @@ static enum err_code data_is_whole(struct s3_upload *upload, struct err *err)
 {
     char key[STORE_PLACE_BYTES_MAX];
     uint64_t size_bytes;
-    s3_data_key(upload->id, key);
+    s3_data_key(upload, key);
     enum err_code code = s3_stat(upload->base.store, key, &size_bytes, err);
     if (code == ERR_NOT_FOUND || (code == ERR_OK && size_bytes != upload->parts_bytes))
         return err_set(err, ERR_CORRUPT, "the bytes of upload %s are no longer in the object store", upload->id);
@@ -414,7 +414,7 @@ static enum err_code complete_send(struct s3_upload *upload, struct err *err)
         parts[i] = (struct s3_part){.number = upload->parts[i].number, .etag = str_from(upload->parts[i].etag)};
     if (!s3_xml_write_complete(&xml, parts, upload->part_count))
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    s3_data_key(upload->id, key);
+    s3_data_key(upload, key);
     struct str body = buf_str(&xml);
     struct s3_request request = {.operation = S3_COMPLETE_UPLOAD,
                                  .key = key,
@@ -443,12 +443,10 @@ enum err_code s3_parts_complete(struct s3_upload *upload, struct err *err)
     return code;
 }
 
-enum err_code s3_multipart_abort(struct s3 *s3, const char *id, const char *multipart_id, struct err *err)
+enum err_code s3_multipart_abort(struct s3 *s3, const char *data_key, const char *multipart_id, struct err *err)
 {
-    char key[STORE_PLACE_BYTES_MAX];
     struct s3_param query = {"uploadId", multipart_id};
-    s3_data_key(id, key);
-    struct s3_request request = {.operation = S3_ABORT_UPLOAD, .key = key, .query = &query, .query_count = 1};
+    struct s3_request request = {.operation = S3_ABORT_UPLOAD, .key = data_key, .query = &query, .query_count = 1};
     enum err_code code = s3_send(s3->client, &request, NULL, NULL, err);
     return code == ERR_NOT_FOUND ? ERR_OK : code;
 }

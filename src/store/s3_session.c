@@ -58,9 +58,11 @@ void s3_upload_free(struct s3_upload *upload)
     free(upload);
 }
 
-void s3_data_key(const char *id, char *out)
+void s3_data_key(const struct s3_upload *upload, char *out)
 {
-    (void) snprintf(out, STORE_PLACE_BYTES_MAX, "data/%.2s/%s", id, id);
+    const char *id = upload->id;
+    (void) snprintf(out, STORE_PLACE_BYTES_MAX, "data/%.2s/%s%s%.16s", id, id, upload->nonce[0] ? "-" : "",
+                    upload->nonce);
 }
 
 /* ---- writing ---- */
@@ -85,6 +87,8 @@ enum err_code s3_session_save(struct s3_upload *upload, struct str record, bool 
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     memcpy(checkpoint->node, s3->node, sizeof(checkpoint->node));
     memcpy(checkpoint->multipart_id, upload->multipart_id, sizeof(checkpoint->multipart_id));
+    if (upload->multipart_id[0])
+        memcpy(checkpoint->nonce, upload->nonce, sizeof(checkpoint->nonce));
     memcpy(checkpoint->runs, upload->runs, sizeof(checkpoint->runs));
     checkpoint->run_count = upload->run_count;
     checkpoint->next_part = upload->next_part;
@@ -153,6 +157,7 @@ static enum err_code adopt(struct s3_upload *upload, const struct s3_checkpoint 
 {
     struct s3 *s3 = s3_of_upload(upload);
     memcpy(upload->multipart_id, checkpoint->multipart_id, sizeof(upload->multipart_id));
+    memcpy(upload->nonce, checkpoint->nonce, sizeof(upload->nonce));
     memcpy(upload->runs, checkpoint->runs, sizeof(upload->runs));
     memcpy(upload->saved_node, checkpoint->node, sizeof(upload->saved_node));
     upload->run_count = checkpoint->run_count;

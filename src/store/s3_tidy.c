@@ -7,14 +7,15 @@
 #include <stdio.h>
 
 #define TIDY_BATCH 256
+#define DATA_PREFIX (sizeof("data/pp/") - 1)
 
 struct orphan {
-    char id[UUID_TEXT_BYTES];
+    char key[STORE_PLACE_BYTES_MAX]; /* data/<pp>/<session's id> and perhaps "-<nonce>" */
     char multipart_id[S3_UPLOAD_ID_BYTES_MAX];
 };
 
 struct tidy {
-    size_t skip; /* the bucket's prefix and "data/pp/" */
+    size_t skip; /* the bucket's prefix */
     uint64_t before_ms;
     struct orphan *orphans;
     size_t count;
@@ -23,12 +24,12 @@ struct tidy {
 static bool tidy_entry(void *arg, const struct s3_upload_entry *entry)
 {
     struct tidy *tidy = arg;
-    if (entry->initiated_ms >= tidy->before_ms || entry->key.len != tidy->skip + UUID_TEXT_BYTES - 1 ||
-        entry->upload_id.len >= S3_UPLOAD_ID_BYTES_MAX)
+    if (entry->initiated_ms >= tidy->before_ms || entry->key.len < tidy->skip + DATA_PREFIX + UUID_TEXT_BYTES - 1 ||
+        entry->key.len >= tidy->skip + STORE_PLACE_BYTES_MAX || entry->upload_id.len >= S3_UPLOAD_ID_BYTES_MAX)
         return true;
     struct orphan *orphan = &tidy->orphans[tidy->count++];
-    memcpy(orphan->id, entry->key.ptr + tidy->skip, UUID_TEXT_BYTES - 1);
-    orphan->id[UUID_TEXT_BYTES - 1] = '\0';
+    memcpy(orphan->key, entry->key.ptr + tidy->skip, entry->key.len - tidy->skip);
+    orphan->key[entry->key.len - tidy->skip] = '\0';
     memcpy(orphan->multipart_id, entry->upload_id.ptr, entry->upload_id.len);
     orphan->multipart_id[entry->upload_id.len] = '\0';
     return tidy->count < TIDY_BATCH;
@@ -46,11 +47,11 @@ static enum err_code orphan_abort(struct s3 *s3, const struct orphan *orphan, st
 {
     char prefix[64];
     bool has_session = false;
-    (void) snprintf(prefix, sizeof(prefix), "uploads/%s/", orphan->id);
+    (void) snprintf(prefix, sizeof(prefix), "uploads/%.*s/", UUID_TEXT_BYTES - 1, orphan->key + DATA_PREFIX);
     struct s3_listing listing = {.prefix = prefix, .limit = 1, .fn = note_any, .arg = &has_session};
     if (s3_list_all(s3, &listing, NULL, err) != ERR_OK)
         return err->code;
-    return has_session ? ERR_OK : s3_multipart_abort(s3, orphan->id, orphan->multipart_id, err);
+    return has_session ? ERR_OK : s3_multipart_abort(s3, orphan->key, orphan->multipart_id, err);
 }
 
 enum err_code s3_tidy(struct store *store, uint64_t idle_ms, struct err *err)
@@ -63,7 +64,7 @@ enum err_code s3_tidy(struct store *store, uint64_t idle_ms, struct err *err)
     if (!orphans)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     (void) snprintf(prefix, sizeof(prefix), "%sdata/", s3_client_target(s3->client)->prefix);
-    struct tidy tidy = {.skip = strlen(prefix) + 3,
+    struct tidy tidy = {.skip = strlen(s3_client_target(s3->client)->prefix),
                         .before_ms = now_ms > idle_ms ? now_ms - idle_ms : 0,
                         .orphans = orphans};
     do {

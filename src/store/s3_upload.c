@@ -155,7 +155,7 @@ static enum err_code completed_read(struct s3_upload *upload, uint64_t offset, v
         s3_stream_close(upload->readback);
         upload->readback = NULL;
     }
-    s3_data_key(upload->id, key);
+    s3_data_key(upload, key);
     if (!upload->readback &&
         s3_stream_open(s3_of_upload(upload)->client, key, offset, S3_TO_END, &upload->readback, NULL, err) != ERR_OK)
         return err->code;
@@ -219,7 +219,7 @@ static enum err_code commit_parts(struct s3_upload *upload, const struct digest 
 {
     struct s3 *s3 = s3_of_upload(upload);
     struct store_place ours;
-    s3_data_key(upload->id, ours.text);
+    s3_data_key(upload, ours.text);
     if (s3_parts_complete(upload, err) != ERR_OK)
         return err->code;
     enum err_code code = s3_pointer_put(s3, digest, upload->parts_bytes, &ours, out_place, err);
@@ -306,9 +306,11 @@ enum err_code s3_upload_discard(struct store_upload *base, struct err *err)
     if (delete_checkpoints(s3, upload->id, upload->next_sequence, err) != ERR_OK)
         return err->code;
     /* After a commit S3 has no such upload any more, and that costs one request only where parts were sent. */
-    if (upload->multipart_id[0] && !upload->is_completed)
-        return s3_multipart_abort(s3, upload->id, upload->multipart_id, err);
-    return ERR_OK;
+    if (!upload->multipart_id[0] || upload->is_completed)
+        return ERR_OK;
+    char key[STORE_PLACE_BYTES_MAX];
+    s3_data_key(upload, key);
+    return s3_multipart_abort(s3, key, upload->multipart_id, err);
 }
 
 enum err_code s3_upload_remove(struct store *store, const char *id, struct err *err)

@@ -44,7 +44,7 @@ struct s3_upload {
 
     /* parts */
     char multipart_id[S3_UPLOAD_ID_BYTES_MAX]; /* "": none was begun */
-    char nonce[S3_NONCE_BYTES];                /* of the multipart upload, when this process began it */
+    char nonce[S3_NONCE_BYTES];                /* the multipart upload was begun with; in its data's key */
     struct s3_sent_part *parts;                /* what this process sent; what others sent comes by ListParts */
     size_t part_count, part_cap;
     struct s3_part_run runs[S3_CHECKPOINT_RUNS_MAX]; /* every number that belongs to the blob */
@@ -85,7 +85,11 @@ static inline struct s3 *s3_of_upload(const struct s3_upload *upload)
 
 struct s3_upload *s3_upload_new(struct store *store, const char *id); /* NULL: no memory */
 void s3_upload_free(struct s3_upload *upload);                        /* waits for parts in flight */
-void s3_data_key(const char *id, char *out);                          /* STORE_PLACE_BYTES_MAX */
+/*
+ * Where the multipart upload writes. Of its own: a node that believes in a session long after another has committed it
+ * may begin and complete a second one, and must not replace what a blob's pointer names. out: STORE_PLACE_BYTES_MAX.
+ */
+void s3_data_key(const struct s3_upload *upload, char *out);
 
 /* ---- s3_parts.c ---- */
 
@@ -107,7 +111,7 @@ enum err_code s3_parts_wait(struct s3_upload *upload, unsigned most, struct err 
 enum err_code s3_parts_learn(struct s3_upload *upload, struct err *err);
 /* CompleteMultipartUpload; fine when it was done before. */
 enum err_code s3_parts_complete(struct s3_upload *upload, struct err *err);
-enum err_code s3_multipart_abort(struct s3 *s3, const char *id, const char *multipart_id, struct err *err);
+enum err_code s3_multipart_abort(struct s3 *s3, const char *data_key, const char *multipart_id, struct err *err);
 
 /* ---- s3_session.c ---- */
 
