@@ -1,13 +1,16 @@
 /* Clients that push blobs, as real ones do: chunk by chunk, asking where to go on after whatever went wrong. */
+#include "digest/hash.h"
 #include "registry/blob.h"
 #include "sim_run.h"
 #include "sim_world.h"
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #define PUSH_TRIES_MAX 60 /* requests that may fail in one push before the client gives up */
 #define PAUSE_MS_MAX 3000
+#define RIVAL_TRIES 4
 
 /* A push under way: one client's, or two's. */
 struct push {
@@ -27,11 +30,16 @@ struct push {
 /* What a client does next. */
 enum next { NEXT_GO_ON, NEXT_ASK, NEXT_START_AGAIN };
 
-static void expect_done(const struct push *push)
+static bool is_referenced(const struct push *push)
 {
     char key[KEY_BYTES];
     key_ref(&push->content->digest, push->repo, key);
-    sim_check(sim_truth_was_there(key, push->begun), "a push was acknowledged, but there is no %s", key);
+    return sim_truth_was_there(key, push->begun);
+}
+
+static void expect_done(const struct push *push)
+{
+    sim_check(is_referenced(push), "a push was acknowledged, but there is no reference");
     sim_check(sim_truth_blob_is_whole(&push->content->digest), "a push was acknowledged, but the blob is not whole");
     sim_count(COUNT_PUSHES, 1);
 }
@@ -58,7 +66,9 @@ static void told_size(struct push *push, uint64_t size_bytes, size_t known)
 
 static enum next failed(struct push *push, enum err_code code, const struct err *err, const char *what)
 {
-    if (code == ERR_BLOB_UPLOAD_UNKNOWN)
+    /* A node that had not heard of the commit misses the bytes that another node took. */
+    bool was_committed = code == ERR_DIGEST_INVALID && push->was_commit_tried && is_referenced(push);
+    if (code == ERR_BLOB_UPLOAD_UNKNOWN || was_committed)
         return session_gone(push, err);
     sim_check(world_is_transient(code) || code == ERR_RANGE_INVALID, "%s fails: %s", what, world_error(err));
     push->failures++;
@@ -324,6 +334,74 @@ void world_push_blob_together(void)
     (void) push_on(&push);
     while (push.users > 0)
         sim_wait(&push);
+}
+
+/* ---- two clients who do not mean the same blob ---- */
+
+struct rival {
+    struct push push;
+    struct content content;
+    unsigned *working;
+};
+
+/* Everything in one PUT, again and again: nothing is promised but that what is acknowledged is right. */
+static void *rival_run(void *arg)
+{
+    struct rival *rival = arg;
+    struct push *push = &rival->push;
+    struct err err = ERR_INIT;
+    for (int tries = 0; tries < RIVAL_TRIES && !push->is_done; tries++) {
+        struct upload *upload;
+        uint64_t size_bytes;
+        const struct upload_range range = {0, rival->content.len};
+        struct place *place = world_enter();
+        enum err_code code = upload_begin(place->node.registry, push->repo, &push->id, sim_chance(5000) ? &range : NULL,
+                                          &rival->content.digest, &upload, &size_bytes, &err);
+        if (code == ERR_OK) {
+            code = write_pieces(upload, rival->content.bytes, rival->content.len, &err);
+            if (code == ERR_OK)
+                code = upload_commit(upload, &rival->content.digest, &err);
+            else
+                upload_abandon(upload);
+        }
+        if (world_leave(place) && code == ERR_OK) {
+            expect_done(push);
+            push->is_done = true;
+        }
+        sim_sleep_ms(sim_below(300));
+    }
+    --*rival->working;
+    sim_wake(rival->working);
+    return NULL;
+}
+
+void world_push_rivals(void)
+{
+    struct rival rivals[2];
+    unsigned working = 2;
+    pthread_t thread;
+    struct push push = push_new();
+    if (push.content->len == 0 || !start(&push))
+        return;
+    for (size_t i = 0; i < 2; i++) {
+        struct content *content = &rivals[i].content;
+        rivals[i] = (struct rival){.push = push, .working = &working, .content = *push.content};
+        content->bytes = malloc(content->len);
+        sim_check(content->bytes, "no memory");
+        memcpy(content->bytes, push.content->bytes, content->len);
+        content->bytes[sim_below(content->len)] ^= (char) (1 + i);
+        struct hash hash;
+        hash_init(&hash, DIGEST_SHA256);
+        hash_update(&hash, content->bytes, content->len);
+        hash_digest(&hash, &content->digest);
+        rivals[i].push.content = content;
+        sim_check(pthread_create(&thread, NULL, rival_run, &rivals[i]) == 0, "no task");
+        (void) pthread_detach(thread);
+    }
+    while (working > 0)
+        sim_wait(&working);
+    for (size_t i = 0; i < 2; i++)
+        free(rivals[i].content.bytes);
 }
 
 void world_cancel_upload(void)

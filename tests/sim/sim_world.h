@@ -115,6 +115,7 @@ const struct content *world_content(void);
 
 void world_push_blob(void);
 void world_push_blob_together(void); /* two clients write to one session */
+void world_push_rivals(void);        /* two with different bytes */
 void world_cancel_upload(void);
 void world_read_blob(void);
 void world_mount_blob(void);

@@ -25,10 +25,10 @@ static const struct {
     void (*request)(void);
     unsigned weight;
 } requests[] = {
-    {world_push_blob, 10},    {world_push_blob_together, 3}, {world_cancel_upload, 2},   {world_read_blob, 5},
-    {world_mount_blob, 4},    {world_delete_blob, 3},        {world_put_manifest, 12},   {world_read_tag, 6},
-    {world_read_manifest, 4}, {world_delete_tag, 2},         {world_delete_manifest, 3}, {world_list_referrers, 4},
-    {world_list_tags, 3},     {world_expire_uploads, 1},
+    {world_push_blob, 10},     {world_push_blob_together, 3}, {world_push_rivals, 2},    {world_cancel_upload, 2},
+    {world_read_blob, 5},      {world_mount_blob, 4},         {world_delete_blob, 3},    {world_put_manifest, 12},
+    {world_read_tag, 6},       {world_read_manifest, 4},      {world_delete_tag, 2},     {world_delete_manifest, 3},
+    {world_list_referrers, 4}, {world_list_tags, 3},          {world_expire_uploads, 1},
 };
 
 static void request_any(void)
