@@ -6,7 +6,8 @@
 #include <stdlib.h>
 
 #define SESSION_KEY_BYTES_MAX 64
-#define IDLE_MAX 4096 /* uploads kept in memory between requests; the rest is read back when it is needed */
+#define PIECE_BYTES (128 * 1024) /* of a checkpoint's object; more than any head */
+#define IDLE_MAX 4096            /* uploads kept in memory between requests; the rest is read back when it is needed */
 
 /* A batch of a session's keys, to delete. */
 struct names_of_session {
@@ -52,7 +53,6 @@ void s3_upload_free(struct s3_upload *upload)
     free(upload->slabs);
     free(upload->parts);
     buf_free(&upload->record);
-    buf_free(&upload->newest);
     pthread_cond_destroy(&upload->synced.landed);
     pthread_mutex_destroy(&upload->synced.mutex);
     free(upload);
@@ -173,28 +173,80 @@ static enum err_code adopt(struct s3_upload *upload, const struct s3_checkpoint 
     return record_keep(upload, checkpoint->record, err);
 }
 
-static enum err_code load_checkpoint(struct s3_upload *upload, const char *key, struct err *err)
+/*
+ * A checkpoint's object while it is read: its head, then its bytes piece by piece, for they may be as long as a part and
+ * belong into part memory alone.
+ */
+struct reading {
+    struct s3_stream *stream;
+    struct s3_checkpoint checkpoint; /* record points into piece */
+    uint64_t bytes_len;              /* what follows the head */
+    struct str bytes;                /* what of it is in piece already */
+    char piece[PIECE_BYTES];
+};
+
+static void reading_free(struct reading **reading)
 {
-    struct str bytes;
-    auto_buf object = BUF_INIT(S3_CHECKPOINT_HEAD_BYTES_MAX + s3_of_upload(upload)->settings.part_memory_bytes_max);
-    auto_mem struct s3_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
-    if (!checkpoint)
+    if (*reading)
+        s3_stream_close((*reading)->stream);
+    free(*reading);
+}
+
+static enum err_code reading_open(struct s3_upload *upload, const char *key, struct reading **out, struct err *err)
+{
+    struct s3_answer answer;
+    size_t len = 0, some = 0;
+    struct reading *reading = *out = calloc(1, sizeof(*reading));
+    if (!reading)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    if (s3_get(upload->base.store, key, &object, err) != ERR_OK ||
-        s3_checkpoint_decode(buf_str(&object), checkpoint, &bytes, err) != ERR_OK ||
-        adopt(upload, checkpoint, bytes.len, err) != ERR_OK)
-        return err->code;
-    /* Often the newest object holds the whole tail: no need to fetch it again. */
-    if (!upload->tail_is_loaded && checkpoint->bytes_offset == upload->parts_bytes) {
-        upload->size_bytes = upload->parts_bytes;
-        upload->tail_is_loaded = true;
-        return s3_tail_append(upload, bytes.ptr, bytes.len, err);
-    }
-    if (!upload->tail_is_loaded) {
-        upload->newest = object;
-        object = BUF_INIT(0);
+    enum err_code code =
+        s3_stream_open(s3_of_upload(upload)->client, key, 0, S3_TO_END, &reading->stream, &answer, err);
+    do {
+        if (code == ERR_OK)
+            code = s3_stream_read(reading->stream, reading->piece + len, PIECE_BYTES - len, &some, err);
+        len += code == ERR_OK ? some : 0;
+    } while (code == ERR_OK && some > 0 && len < PIECE_BYTES);
+    if (code == ERR_OK)
+        code = s3_checkpoint_decode((struct str){reading->piece, len}, &reading->checkpoint, &reading->bytes, err);
+    if (code == ERR_OK)
+        reading->bytes_len = answer.head.content_length - (len - reading->bytes.len);
+    return code;
+}
+
+/* Append the object's bytes past the first `skip` to the tail. */
+static enum err_code reading_append(struct s3_upload *upload, struct reading *reading, uint64_t skip, struct err *err)
+{
+    struct str bytes = reading->bytes;
+    for (uint64_t left = reading->bytes_len; left > 0;) {
+        enum err_code code = ERR_OK;
+        if (bytes.len == 0) {
+            bytes.ptr = reading->piece;
+            code = s3_stream_read(reading->stream, reading->piece, PIECE_BYTES, &bytes.len, err);
+        }
+        size_t skipped = skip < bytes.len ? (size_t) skip : bytes.len;
+        if (code == ERR_OK && skipped < bytes.len)
+            code = s3_tail_append(upload, bytes.ptr + skipped, bytes.len - skipped, err);
+        if (code != ERR_OK)
+            return code;
+        skip -= skipped;
+        left -= bytes.len;
+        bytes.len = 0;
     }
     return ERR_OK;
+}
+
+static enum err_code load_checkpoint(struct s3_upload *upload, const char *key, struct err *err)
+{
+    cleanup(reading_free) struct reading *reading = NULL;
+    if (reading_open(upload, key, &reading, err) != ERR_OK ||
+        adopt(upload, &reading->checkpoint, reading->bytes_len, err) != ERR_OK)
+        return err->code;
+    /* Often the newest object holds the whole tail: no need to fetch it again. */
+    if (upload->tail_is_loaded || reading->checkpoint.bytes_offset != upload->parts_bytes)
+        return ERR_OK;
+    upload->size_bytes = upload->parts_bytes;
+    upload->tail_is_loaded = true;
+    return reading_append(upload, reading, 0, err);
 }
 
 enum err_code s3_session_load(struct store *store, const char *id, struct s3_upload **out, struct err *err)
@@ -216,47 +268,32 @@ enum err_code s3_session_load(struct store *store, const char *id, struct s3_upl
     return ERR_OK;
 }
 
-/* Put one older checkpoint's bytes where they belong: they may begin before the tail, or replace what a rollback took
- * back. */
-static enum err_code tail_add(struct s3_upload *upload, uint64_t offset, struct str bytes, struct err *err)
+/* Put one checkpoint's bytes where they belong: they may begin before the tail, or replace what a rollback took back. */
+static enum err_code tail_add(struct s3_upload *upload, struct reading *reading, struct err *err)
 {
-    if (offset + bytes.len <= upload->parts_bytes)
+    uint64_t offset = reading->checkpoint.bytes_offset, skip = 0;
+    if (offset + reading->bytes_len <= upload->parts_bytes)
         return ERR_OK;
-    if (offset < upload->parts_bytes) {
-        size_t skip = (size_t) (upload->parts_bytes - offset);
-        bytes = (struct str){bytes.ptr + skip, bytes.len - skip};
-        offset = upload->parts_bytes;
-    }
-    if (offset > upload->size_bytes)
+    if (offset < upload->parts_bytes)
+        skip = upload->parts_bytes - offset;
+    if (offset + skip > upload->size_bytes)
         return err_set(err, ERR_CORRUPT, "the upload's checkpoints leave a gap");
-    s3_tail_cut(upload, offset - upload->parts_bytes);
-    return s3_tail_append(upload, bytes.ptr, bytes.len, err);
+    s3_tail_cut(upload, offset + skip - upload->parts_bytes);
+    return reading_append(upload, reading, skip, err);
 }
 
 /* Fetch what the checkpoints since the last part hold, in order, into the empty tail. */
 static enum err_code tail_fetch(struct s3_upload *upload, struct err *err)
 {
-    auto_mem struct s3_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
-    if (!checkpoint)
-        return err_set(err, ERR_NO_MEMORY, "out of memory");
     for (uint32_t sequence = upload->tail_first; sequence < upload->next_sequence; sequence++) {
         char key[SESSION_KEY_BYTES_MAX];
-        struct str bytes;
-        auto_buf object = BUF_INIT(S3_CHECKPOINT_HEAD_BYTES_MAX + s3_of_upload(upload)->settings.part_memory_bytes_max);
+        cleanup(reading_free) struct reading *reading = NULL;
         session_key(upload->id, sequence, key);
-        enum err_code code = ERR_OK;
-        if (sequence + 1 == upload->next_sequence && upload->newest.len > 0) {
-            object = upload->newest;
-            upload->newest = BUF_INIT(0);
-        } else {
-            code = s3_get(upload->base.store, key, &object, err);
-        }
+        enum err_code code = reading_open(upload, key, &reading, err);
         if (code == ERR_NOT_FOUND)
             code = err_set(err, ERR_CORRUPT, "a checkpoint of the upload is missing");
         if (code == ERR_OK)
-            code = s3_checkpoint_decode(buf_str(&object), checkpoint, &bytes, err);
-        if (code == ERR_OK)
-            code = tail_add(upload, checkpoint->bytes_offset, bytes, err);
+            code = tail_add(upload, reading, err);
         if (code != ERR_OK)
             return code;
     }

@@ -59,7 +59,6 @@ struct s3_upload {
     uint64_t saved_bytes;
     char saved_node[33]; /* who wrote the last checkpoint */
     struct buf record;
-    struct buf newest;      /* the newest checkpoint's object, read already and wanted again for the tail */
     uint64_t idle_since_ms; /* monotonic; while it waits in memory */
     bool is_claimed;
     bool is_completed; /* CompleteMultipartUpload was done */
