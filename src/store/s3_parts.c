@@ -29,7 +29,7 @@ static bool may_send_early(const struct s3_upload *upload)
     return upload->tail_bytes >= S3_PART_BYTES_MIN && !s3_of_upload(upload)->settings.part_bytes;
 }
 
-static enum err_code slab_take(struct s3_upload *upload, char **out, struct err *err)
+static enum err_code slab_take(struct s3_upload *upload, bool may_send, char **out, struct err *err)
 {
     struct s3 *s3 = s3_of_upload(upload);
     uint64_t until_ms = clock_monotonic_ms() + S3_TAIL_WAIT_MS;
@@ -39,7 +39,7 @@ static enum err_code slab_take(struct s3_upload *upload, char **out, struct err 
             *out = s3_budget_take(s3->budget, 0);
             continue;
         }
-        if (may_send_early(upload) && s3_tail_send(upload, err) != ERR_OK)
+        if (may_send && may_send_early(upload) && s3_tail_send(upload, err) != ERR_OK)
             return err->code;
         *out = s3_budget_take(s3->budget, TAKE_STEP_MS);
         if (!*out)
@@ -49,12 +49,12 @@ static enum err_code slab_take(struct s3_upload *upload, char **out, struct err 
 }
 
 /* A slab with room at the tail's end. */
-static enum err_code tail_room(struct s3_upload *upload, struct err *err)
+static enum err_code tail_room(struct s3_upload *upload, bool may_send, struct err *err)
 {
     if (upload->tail_bytes < (uint64_t) upload->slab_count * S3_SLAB_BYTES)
         return ERR_OK;
     char *slab = NULL;
-    if (slab_take(upload, &slab, err) != ERR_OK)
+    if (slab_take(upload, may_send, &slab, err) != ERR_OK)
         return err->code;
     if (upload->slab_count == upload->slab_cap) {
         size_t cap = upload->slab_cap ? 2 * upload->slab_cap : 8;
@@ -101,26 +101,37 @@ size_t s3_tail_spans(const struct s3_upload *upload, uint64_t skip, struct str *
     return count;
 }
 
-enum err_code s3_tail_append(struct s3_upload *upload, const void *bytes, size_t len, struct err *err)
+static enum err_code tail_grow(struct s3_upload *upload, const char *bytes, size_t len, bool may_send, struct err *err)
 {
-    const char *from = bytes;
     while (len > 0) {
-        if (tail_room(upload, err) != ERR_OK)
+        if (tail_room(upload, may_send, err) != ERR_OK)
             return err->code;
         uint64_t part_bytes = part_bytes_next(upload);
         size_t within = (size_t) (upload->tail_bytes % S3_SLAB_BYTES);
         size_t some = S3_SLAB_BYTES - within < len ? S3_SLAB_BYTES - within : len;
         if (upload->tail_bytes < part_bytes && some > part_bytes - upload->tail_bytes)
             some = (size_t) (part_bytes - upload->tail_bytes);
-        memcpy(upload->slabs[upload->tail_bytes / S3_SLAB_BYTES] + within, from, some);
+        memcpy(upload->slabs[upload->tail_bytes / S3_SLAB_BYTES] + within, bytes, some);
         upload->tail_bytes += some;
         upload->size_bytes += some;
-        from += some;
+        bytes += some;
         len -= some;
-        if (upload->tail_bytes >= part_bytes && s3_tail_send(upload, err) != ERR_OK)
+        if (may_send && upload->tail_bytes >= part_bytes && s3_tail_send(upload, err) != ERR_OK)
             return err->code;
     }
     return ERR_OK;
+}
+
+enum err_code s3_tail_append(struct s3_upload *upload, const void *bytes, size_t len, struct err *err)
+{
+    if (upload->tail_bytes >= part_bytes_next(upload) && s3_tail_send(upload, err) != ERR_OK)
+        return err->code;
+    return tail_grow(upload, bytes, len, true, err);
+}
+
+enum err_code s3_tail_load(struct s3_upload *upload, const void *bytes, size_t len, struct err *err)
+{
+    return tail_grow(upload, bytes, len, false, err);
 }
 
 /* ---- sending ---- */

@@ -225,7 +225,7 @@ static enum err_code reading_append(struct s3_upload *upload, struct reading *re
         }
         size_t skipped = skip < bytes.len ? (size_t) skip : bytes.len;
         if (code == ERR_OK && skipped < bytes.len)
-            code = s3_tail_append(upload, bytes.ptr + skipped, bytes.len - skipped, err);
+            code = s3_tail_load(upload, bytes.ptr + skipped, bytes.len - skipped, err);
         if (code != ERR_OK)
             return code;
         skip -= skipped;
@@ -309,7 +309,7 @@ enum err_code s3_session_load_tail(struct s3_upload *upload, struct err *err)
     upload->size_bytes = upload->parts_bytes;
     uint64_t part_bytes_before = upload->parts_bytes;
     enum err_code code = tail_fetch(upload, err);
-    assert(upload->parts_bytes == part_bytes_before); /* a tail never fills a part: it would have been sent */
+    assert(upload->parts_bytes == part_bytes_before);
     if (code == ERR_OK && upload->size_bytes != expected)
         code = err_set(err, ERR_CORRUPT, "the upload's checkpoints do not add up");
     if (code != ERR_OK) { /* what came of it is no tail: the next who needs it begins anew */

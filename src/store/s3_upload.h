@@ -94,6 +94,11 @@ void s3_data_key(const struct s3_upload *upload, char *out);
 
 /* Put bytes at the tail's end, sending parts as they fill. */
 enum err_code s3_tail_append(struct s3_upload *upload, const void *bytes, size_t len, struct err *err);
+/*
+ * The same with bytes that are read back, sending nothing: a checkpoint after a failed part holds all that the part
+ * would have held, and may be taken back by the next.
+ */
+enum err_code s3_tail_load(struct s3_upload *upload, const void *bytes, size_t len, struct err *err);
 /* Cut the tail to its first bytes. */
 void s3_tail_cut(struct s3_upload *upload, uint64_t tail_bytes);
 /* Give the tail's memory back; it stays in the session's objects. */
