@@ -11,24 +11,20 @@
 
 static const struct store_ops s3_ops;
 
-/* Put the probe's object; *out_status is that of the last answer, 0 when none came. */
-static enum err_code probe_put(struct s3 *s3, const char *key, enum s3_condition condition, int *out_status,
+/* Put the probe's object. *out_unsupported: the store refuses the condition as such, not this write for now. */
+static enum err_code probe_put(struct s3 *s3, const char *key, enum s3_condition condition, bool *out_unsupported,
                                struct err *err)
 {
+    static const char *const codes[] = {"NotImplemented", "NotSupported", "InvalidArgument", "InvalidRequest"};
     struct str body = STR("orlop probes whether If-None-Match is honoured\n");
     struct s3_answer answer;
     struct s3_request request = {
         .operation = S3_PUT_OBJECT, .key = key, .body = &body, .body_count = 1, .condition = condition};
     enum err_code code = s3_send(s3->client, &request, &answer, NULL, err);
-    *out_status = answer.head.status;
+    *out_unsupported = answer.head.status == 501;
+    for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+        *out_unsupported |= answer.head.status == 400 && strcmp(answer.code, codes[i]) == 0;
     return code;
-}
-
-/* Does the store not know of conditions? Faults that pass, and being refused by the condition, say nothing of that. */
-static bool is_unsupported(int status)
-{
-    return status == 501 ||
-           (status >= 400 && status < 500 && status != 408 && status != 409 && status != 412 && status != 429);
 }
 
 /* Two conditional writes of one key: the second must lose. What the store answers decides. */
@@ -36,11 +32,11 @@ static enum err_code probe_conditional(struct s3 *s3, struct err *err)
 {
     char key[64], id[UUID_TEXT_BYTES];
     struct err ignored = ERR_INIT;
-    int status, second_status;
+    bool is_unsupported, ignored_too;
     uuid_new(id);
     (void) snprintf(key, sizeof(key), PROBE_PREFIX "%s", id);
-    enum err_code first = probe_put(s3, key, S3_IF_ABSENT, &status, err);
-    enum err_code second = first == ERR_OK ? probe_put(s3, key, S3_IF_ABSENT, &second_status, err) : first;
+    enum err_code first = probe_put(s3, key, S3_IF_ABSENT, &is_unsupported, err);
+    enum err_code second = first == ERR_OK ? probe_put(s3, key, S3_IF_ABSENT, &ignored_too, err) : first;
     s3->conditional = first == ERR_OK && second == ERR_EXISTS;
     if (first == ERR_OK)
         (void) !s3_delete(&s3->base, (const char *const[]){key}, 1, &ignored);
@@ -49,7 +45,7 @@ static enum err_code probe_conditional(struct s3 *s3, struct err *err)
     if (first == ERR_OK)
         return second;
     /* A plain write tells a store that has no conditions from one that cannot be written. */
-    if (!is_unsupported(status) || probe_put(s3, key, S3_UNCONDITIONAL, &status, err) != ERR_OK)
+    if (!is_unsupported || probe_put(s3, key, S3_UNCONDITIONAL, &is_unsupported, err) != ERR_OK)
         return err->code;
     (void) !s3_delete(&s3->base, (const char *const[]){key}, 1, &ignored);
     return ERR_OK;
