@@ -1,4 +1,5 @@
 /* The tail of an upload, and the parts it goes out in. */
+#include "digest/checksum.h"
 #include "store/s3_upload.h"
 
 #include <assert.h>
@@ -400,14 +401,55 @@ enum err_code s3_parts_learn(struct s3_upload *upload, struct err *err)
     return ERR_OK;
 }
 
+/* The MD5 in an ETag of a part: 32 hex digits, quoted or not. false: it is something else. */
+static bool etag_md5(const char *etag, uint8_t *out)
+{
+    struct digest digest; /* its parser reads hex: twice the same makes a SHA-256 */
+    char hex[2 * 2 * MD5_BYTES + 1];
+    size_t skip = etag[0] == '"';
+    if (strcspn(etag + skip, "\"") != 2 * MD5_BYTES)
+        return false;
+    (void) snprintf(hex, sizeof(hex), "%.32s%.32s", etag + skip, etag + skip);
+    if (!digest_parse_hex(DIGEST_SHA256, str_from(hex), &digest))
+        return false;
+    memcpy(out, digest.raw, MD5_BYTES);
+    return true;
+}
+
+/*
+ * Is the object at our data's key made of the very parts we know? S3 gives an object of parts the MD5 of its parts'
+ * MD5s. Where ETags are something else, it cannot be told.
+ */
+static bool etag_is_of_our_parts(const struct s3_upload *upload, const char *etag)
+{
+    uint8_t md5[MD5_BYTES];
+    char expected[2 * MD5_BYTES + 16];
+    auto_mem uint8_t *raw = malloc(upload->part_count * MD5_BYTES + 1);
+    if (!raw || !upload->parts_are_known)
+        return false;
+    for (size_t i = 0; i < upload->part_count; i++) {
+        if (!etag_md5(upload->parts[i].etag, raw + i * MD5_BYTES))
+            return false;
+    }
+    md5_spans(&(struct str){(const char *) raw, upload->part_count * MD5_BYTES}, 1, md5);
+    for (size_t i = 0; i < MD5_BYTES; i++)
+        (void) snprintf(expected + 2 * i, 3, "%02x", md5[i]);
+    (void) snprintf(expected + sizeof(md5) * 2, 16, "-%zu", upload->part_count);
+    size_t skip = etag[0] == '"';
+    return strlen(expected) == strcspn(etag + skip, "\"") && strncmp(expected, etag + skip, strlen(expected)) == 0;
+}
+
+/* The multipart upload is no more: is its object there? */
 static enum err_code data_is_whole(struct s3_upload *upload, struct err *err)
 {
     char key[STORE_PLACE_BYTES_MAX];
-    uint64_t size_bytes;
+    struct s3_answer answer;
     s3_data_key(upload, key);
-    enum err_code code = s3_stat(upload->base.store, key, &size_bytes, err);
-    if (code == ERR_NOT_FOUND || (code == ERR_OK && size_bytes != upload->parts_bytes))
+    struct s3_request request = {.operation = S3_HEAD_OBJECT, .key = key};
+    enum err_code code = s3_send(s3_of_upload(upload)->client, &request, &answer, NULL, err);
+    if (code == ERR_NOT_FOUND || (code == ERR_OK && answer.head.content_length != upload->parts_bytes))
         return err_set(err, ERR_CORRUPT, "the bytes of upload %s are no longer in the object store", upload->id);
+    upload->is_doubtful = code == ERR_OK && !etag_is_of_our_parts(upload, answer.head.etag);
     return code;
 }
 
@@ -438,6 +480,8 @@ static enum err_code complete_send(struct s3_upload *upload, struct err *err)
     enum err_code code = s3_send(s3_of_upload(upload)->client, &request, &head, &answer, err);
     if (code == ERR_UPSTREAM && strcmp(head.code, "InvalidPart") == 0)
         code = err_become(err, ERR_CORRUPT, "another node has sent parts of this upload");
+    if (code == ERR_OK && head.was_ambiguous) /* then the answer may be that of a HEAD, of what any try completed */
+        return data_is_whole(upload, err);
     return code;
 }
 

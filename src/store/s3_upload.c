@@ -1,12 +1,15 @@
 /* The driver's contract for uploads; s3_upload.h draws what they consist of. */
 #include "store/s3_upload.h"
 
+#include "base/metrics.h"
+#include "digest/hash.h"
 #include "store/blob_key.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define REMOVE_BATCH S3_DELETE_MAX
+#define VERIFY_BUFFER_BYTES (256 * 1024)
 
 static struct s3_upload *upload_of(struct store_upload *base)
 {
@@ -214,13 +217,45 @@ static enum err_code commit_single(struct s3_upload *upload, const struct digest
     return s3_put_spans(s3, key, spans, count, false, payload_sha256, err); /* what is there is damaged */
 }
 
+/*
+ * The bytes were made one object, but perhaps by another node, of what another client sent to this session: a pointer is
+ * made only to what has the digest.
+ */
+static enum err_code data_verify(struct s3_upload *upload, const struct digest *digest, struct err *err)
+{
+    char key[STORE_PLACE_BYTES_MAX];
+    struct s3_stream *stream;
+    struct hash hash;
+    struct digest actual;
+    auto_mem char *buffer = malloc(VERIFY_BUFFER_BYTES);
+    if (!buffer)
+        return err_set(err, ERR_NO_MEMORY, "out of memory");
+    s3_data_key(upload, key);
+    enum err_code code = s3_stream_open(s3_of_upload(upload)->client, key, 0, S3_TO_END, &stream, NULL, err);
+    if (code != ERR_OK)
+        return code;
+    hash_init(&hash, digest->algorithm);
+    for (size_t got = 1; code == ERR_OK && got > 0;) {
+        code = s3_stream_read(stream, buffer, VERIFY_BUFFER_BYTES, &got, err);
+        if (code == ERR_OK)
+            hash_update(&hash, buffer, got);
+    }
+    s3_stream_close(stream);
+    metric_add(METRIC_BYTES_REHASHED, hash.total_bytes);
+    hash_digest(&hash, &actual);
+    if (code == ERR_OK && !digest_equal(&actual, digest))
+        return err_set(err, ERR_CORRUPT, "another node has completed upload %s with other bytes", upload->id);
+    upload->is_doubtful = code != ERR_OK;
+    return code;
+}
+
 static enum err_code commit_parts(struct s3_upload *upload, const struct digest *digest, struct store_place *out_place,
                                   struct err *err)
 {
     struct s3 *s3 = s3_of_upload(upload);
     struct store_place ours;
     s3_data_key(upload, ours.text);
-    if (s3_parts_complete(upload, err) != ERR_OK)
+    if (s3_parts_complete(upload, err) != ERR_OK || (upload->is_doubtful && data_verify(upload, digest, err) != ERR_OK))
         return err->code;
     enum err_code code = s3_pointer_put(s3, digest, upload->parts_bytes, &ours, out_place, err);
     if (code != ERR_EXISTS)

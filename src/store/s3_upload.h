@@ -62,6 +62,7 @@ struct s3_upload {
     uint64_t idle_since_ms; /* monotonic; while it waits in memory */
     bool is_claimed;
     bool is_completed; /* CompleteMultipartUpload was done */
+    bool is_doubtful;  /* it was, but perhaps by another node, with parts of its own */
     bool is_discarded;
     struct s3_stream *readback; /* of the completed bytes, for an unannounced algorithm */
     uint64_t readback_position;
@@ -113,7 +114,7 @@ enum err_code s3_claim(struct s3_upload *upload, struct err *err);
 enum err_code s3_parts_wait(struct s3_upload *upload, unsigned most, struct err *err);
 /* Make parts complete by ListParts where other processes sent some, in order. ERR_CORRUPT when one is missing. */
 enum err_code s3_parts_learn(struct s3_upload *upload, struct err *err);
-/* CompleteMultipartUpload; fine when it was done before. */
+/* CompleteMultipartUpload; fine when it was done before, by whomever: see is_doubtful. */
 enum err_code s3_parts_complete(struct s3_upload *upload, struct err *err);
 enum err_code s3_multipart_abort(struct s3 *s3, const char *data_key, const char *multipart_id, struct err *err);
 
