@@ -2,6 +2,7 @@
 #include "sim_bucket.h"
 
 #include "base/clock.h"
+#include "digest/checksum.h"
 #include "digest/hash.h"
 #include "sim_sched.h"
 
@@ -57,6 +58,17 @@ static void object_free(struct sim_object *object)
     free(object);
 }
 
+/* "\"<MD5><end>\"" */
+static void etag_make(struct str bytes, const char *end, char *out)
+{
+    uint8_t md5[MD5_BYTES];
+    char hex[2 * MD5_BYTES + 1];
+    md5_spans(&bytes, 1, md5);
+    for (size_t i = 0; i < MD5_BYTES; i++)
+        (void) snprintf(hex + 2 * i, 3, "%02x", md5[i]);
+    (void) snprintf(out, SIM_ETAG_BYTES, "\"%s%s\"", hex, end);
+}
+
 static struct sim_object *object_new(const char *key, const char *nonce, const void *bytes, size_t len)
 {
     struct sim_object *object = must(calloc(1, sizeof(*object)));
@@ -65,11 +77,7 @@ static struct sim_object *object_new(const char *key, const char *nonce, const v
     memcpy(object->bytes, bytes, len);
     object->bytes[len] = '\0';
     object->len = len;
-    uint64_t hash = 0xcbf29ce484222325ULL;
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ (unsigned char) object->bytes[i]) * 0x100000001b3ULL;
-    (void) snprintf(object->etag, sizeof(object->etag), "\"%016llx%016llx\"", (unsigned long long) hash,
-                    (unsigned long long) len);
+    etag_make((struct str){object->bytes, len}, "", object->etag);
     (void) snprintf(object->nonce, sizeof(object->nonce), "%s", nonce);
     object->modified_ms = clock_wall_ms();
     return object;
@@ -540,6 +548,26 @@ static const char *parts_join(const struct sim_bucket *bucket, const struct uplo
     return bucket->ways.complete_wants_all_parts && listed != upload->part_count ? "InvalidPart" : NULL;
 }
 
+/* Of an object of parts: the MD5 of its parts' MD5s, and how many they are. */
+static void parts_etag(const struct upload *upload, const char *xml, char *out)
+{
+    char number_text[16], end[16];
+    auto_buf raw = BUF_INIT(PARTS_MAX * MD5_BYTES);
+    size_t listed = 0;
+    for (const char *from = xml; next_text(&from, "PartNumber", number_text, sizeof(number_text)); listed++) {
+        for (size_t i = 0; i < upload->part_count; i++) {
+            const struct part *part = &upload->parts[i];
+            uint8_t md5[MD5_BYTES];
+            if (part->number != strtoul(number_text, NULL, 10))
+                continue;
+            md5_spans(&(struct str){part->bytes, part->len}, 1, md5);
+            sim_check(buf_append(&raw, md5, sizeof(md5)), "no memory");
+        }
+    }
+    (void) snprintf(end, sizeof(end), "-%zu", listed);
+    etag_make(buf_str(&raw), end, out);
+}
+
 static void answer_complete(struct sim_bucket *bucket, const struct sim_request *request, struct s3_http_answer *answer,
                             struct buf *out)
 {
@@ -555,8 +583,9 @@ static void answer_complete(struct sim_bucket *bucket, const struct sim_request 
         return;
     }
     struct sim_object *object = object_new(request->key, (*link)->nonce, buf_str(&bytes).ptr, bytes.len);
+    parts_etag(*link, request->body.ptr, object->etag);
     upload_remove(link);
-    sim_check(buf_appendf(out, "<CompleteMultipartUploadResult><ETag>%.34s</ETag></CompleteMultipartUploadResult>",
+    sim_check(buf_appendf(out, "<CompleteMultipartUploadResult><ETag>%s</ETag></CompleteMultipartUploadResult>",
                           object->etag),
               "no memory");
     answer->status = 200;

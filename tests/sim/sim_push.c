@@ -67,8 +67,8 @@ static void told_size(struct push *push, uint64_t size_bytes, size_t known)
 static enum next failed(struct push *push, enum err_code code, const struct err *err, const char *what)
 {
     /* A node that had not heard of the commit misses the bytes that another node took. */
-    bool was_committed = code == ERR_DIGEST_INVALID && push->was_commit_tried && is_referenced(push);
-    if (code == ERR_BLOB_UPLOAD_UNKNOWN || was_committed)
+    bool may_miss = push->is_shared || (push->was_commit_tried && is_referenced(push));
+    if (code == ERR_BLOB_UPLOAD_UNKNOWN || (code == ERR_DIGEST_INVALID && may_miss))
         return session_gone(push, err);
     sim_check(world_is_transient(code) || code == ERR_RANGE_INVALID, "%s fails: %s", what, world_error(err));
     push->failures++;
