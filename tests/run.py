@@ -135,10 +135,12 @@ def black_box():
 def stages_default():
     yield "rules", [PYTHON, "-B", "tests/layering.py"], count_summary
     yield "rules-self-test", [PYTHON, "-B", "tests/layering.py", "--self-test"], count_summary
-    for preset in ("asan", "crash", "release"):
+    for preset in ("asan", "crash", "release", "sim"):
         yield f"build-{preset}", build(preset), count_nothing
     yield "unit", ctest("asan", "unit"), count_ctest
     yield "fuzz-corpus", ctest("asan", "fuzz-corpus"), count_ctest
+    yield "sim", ctest("sim", "sim"), count_ctest
+    yield "sim-asan", ctest("asan", "sim-asan"), count_ctest
     yield from black_box()
     yield "conformance", [PYTHON, "-B", "tests/conformance/run.py", "--or-skip"], count_summary
     yield "s3", [PYTHON, "-B", "tests/s3/run.py"], count_summary

@@ -41,6 +41,7 @@ static void expect_done(const struct push *push)
 {
     sim_check(is_referenced(push), "a push was acknowledged, but there is no reference");
     sim_check(sim_truth_blob_is_whole(&push->content->digest), "a push was acknowledged, but the blob is not whole");
+    world_note_blob(push->repo, &push->content->digest);
     sim_count(COUNT_PUSHES, 1);
 }
 

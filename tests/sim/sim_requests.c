@@ -96,9 +96,11 @@ static void expect_found_or_not(const struct visit *visit, const char *key, bool
 
 void world_read_blob(void)
 {
-    const struct repo_name *repo = world_repo();
-    const struct digest *digest = &world_content()->digest;
+    const struct repo_name *repo;
+    const struct content *content;
     char key[KEY_BYTES];
+    world_any_blob(&repo, &content);
+    const struct digest *digest = &content->digest;
     auto_buf bytes = BUF_INIT(READ_BYTES_MAX);
     struct visit visit = visit_begin();
     key_ref(digest, repo, key);
@@ -127,8 +129,11 @@ static bool may_read_all(void *arg, const struct repo_name *repo)
 
 void world_mount_blob(void)
 {
-    const struct repo_name *repo = world_repo(), *from = sim_chance(6000) ? world_repo() : NULL;
-    const struct digest *digest = &world_content()->digest;
+    const struct repo_name *repo = world_repo(), *from;
+    const struct content *content;
+    world_any_blob(&from, &content);
+    from = sim_chance(6000) ? from : NULL;
+    const struct digest *digest = &content->digest;
     char key[KEY_BYTES], source[KEY_BYTES];
     bool source_was_there = false, source_was_absent = false;
     struct visit visit = visit_begin();
@@ -149,6 +154,7 @@ void world_mount_blob(void)
         sim_check(source_was_there, "a blob was mounted that none of those who may be read has: %s", key);
         sim_check(sim_truth_was_there(key, visit.begun), "a mount was acknowledged, but there is no %s", key);
         sim_check(sim_truth_blob_is_whole(digest), "a mount was acknowledged, but the blob is not whole");
+        world_note_blob(repo, digest);
         sim_count(COUNT_MOUNTS, 1);
     } else {
         sim_check(source_was_absent, "a mount found no source, but there was one: %s", key);
@@ -157,9 +163,11 @@ void world_mount_blob(void)
 
 void world_delete_blob(void)
 {
-    const struct repo_name *repo = world_repo();
-    const struct digest *digest = &world_content()->digest;
+    const struct repo_name *repo;
+    const struct content *content;
     char key[KEY_BYTES];
+    world_any_blob(&repo, &content);
+    const struct digest *digest = &content->digest;
     key_ref(digest, repo, key);
     sim_truth_permit(key);
     struct visit visit = visit_begin();
@@ -182,11 +190,12 @@ static struct made_manifest *make_manifest(void)
         return &world.manifests[sim_below(world.manifest_count)];
     struct made_manifest *made = &world.manifests[world.manifest_count++];
     struct buf text = BUF_ON(made->text);
-    made->repo = world_repo();
+    const struct content *content;
+    world_any_blob(&made->repo, &content);
     made->has_subject = sim_chance(5000);
     made->subject = world.subjects[sim_below(2)];
     made->has_blob = sim_chance(4000);
-    made->blob = world_content()->digest;
+    made->blob = content->digest;
     bool ok = buf_appendf(&text, "{\"schemaVersion\":2,\"mediaType\":\"%s\",\"annotations\":{\"number\":\"%zu\"}",
                           made->has_blob ? OCI_IMAGE : OCI_INDEX, world.manifest_count);
     digest_format(&made->subject, digest);
@@ -244,6 +253,7 @@ static void expect_put(const struct visit *visit, struct made_manifest *made, co
         key_tag(made->repo, &put->tags[i], key);
         sim_check(sim_truth_tag_was(key, &made->digest, visit->begun),
                   "a tag was acknowledged, but never pointed there: %s", key);
+        world_note_tag(made->repo, &put->tags[i]);
     }
     if (!made->acknowledged.order)
         made->acknowledged = sim_truth_now();
@@ -295,9 +305,11 @@ static void expect_manifest_bytes(const struct manifest *manifest)
 void world_read_tag(void)
 {
     char key[KEY_BYTES];
-    const struct repo_name *repo = world_repo();
+    const struct repo_name *repo;
+    const struct tag_name *tag;
     struct manifest *manifest = NULL;
-    struct reference reference = {.tag = world.tags[sim_below(WORLD_TAGS)]};
+    world_any_tag(&repo, &tag);
+    struct reference reference = {.tag = *tag};
     struct visit visit = visit_begin();
     enum err_code code = manifest_find(visit.registry, repo, &reference, &manifest, &visit.err);
     key_tag(repo, &reference.tag, key);
@@ -341,13 +353,14 @@ void world_read_manifest(void)
 void world_delete_tag(void)
 {
     char key[KEY_BYTES];
-    const struct repo_name *repo = world_repo();
-    const struct tag_name tag = world.tags[sim_below(WORLD_TAGS)];
+    const struct repo_name *repo;
+    const struct tag_name *tag;
+    world_any_tag(&repo, &tag);
     const struct tag_condition condition = make_condition();
-    key_tag(repo, &tag, key);
+    key_tag(repo, tag, key);
     sim_truth_permit(key);
     struct visit visit = visit_begin();
-    enum err_code code = tag_delete(visit.registry, repo, &tag, &condition, &visit.err);
+    enum err_code code = tag_delete(visit.registry, repo, tag, &condition, &visit.err);
     sim_truth_withdraw(key);
     if (!visit_end(&visit, code))
         return;

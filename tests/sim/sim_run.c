@@ -15,6 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
+
 #define WORKERS_MAX 64
 #define FAILURES_MAX 20 /* then no more seeds are tried */
 #define TWICE_EVERY 64
@@ -75,6 +79,10 @@ static _Noreturn void work(const struct sim_test *test)
         atomic_fetch_add(&shared->done, 1);
     }
     fflush(NULL);
+#ifdef __SANITIZE_ADDRESS__
+    if (__lsan_do_recoverable_leak_check())
+        _exit(1);
+#endif
     _exit(0);
 }
 

@@ -204,3 +204,52 @@ const struct content *world_content(void)
 {
     return &world.contents[sim_below(WORLD_CONTENTS)];
 }
+
+/* ---- what is there, as far as anybody was told ---- */
+
+/* One of rows × columns that is marked, mostly; else any. */
+static void any_of(const bool *marks, size_t rows, size_t columns, size_t *out_row, size_t *out_column)
+{
+    size_t marked[WORLD_REPOS * WORLD_CONTENTS], count = 0;
+    for (size_t i = 0; i < rows * columns; i++) {
+        if (marks[i])
+            marked[count++] = i;
+    }
+    size_t chosen = count > 0 && sim_chance(8000) ? marked[sim_below(count)] : (size_t) sim_below(rows * columns);
+    *out_row = chosen / columns;
+    *out_column = chosen % columns;
+}
+
+void world_any_blob(const struct repo_name **out_repo, const struct content **out_content)
+{
+    size_t repo, content;
+    any_of(&world.has_blob[0][0], WORLD_REPOS, WORLD_CONTENTS, &repo, &content);
+    *out_repo = &world.repos[repo];
+    *out_content = &world.contents[content];
+}
+
+void world_any_tag(const struct repo_name **out_repo, const struct tag_name **out_tag)
+{
+    size_t repo, tag;
+    any_of(&world.has_tag[0][0], WORLD_REPOS, WORLD_TAGS, &repo, &tag);
+    *out_repo = &world.repos[repo];
+    *out_tag = &world.tags[tag];
+}
+
+void world_note_blob(const struct repo_name *repo, const struct digest *digest)
+{
+    for (size_t i = 0; i < WORLD_REPOS; i++) {
+        for (size_t k = 0; k < WORLD_CONTENTS; k++)
+            world.has_blob[i][k] |=
+                strcmp(world.repos[i].text, repo->text) == 0 && digest_equal(&world.contents[k].digest, digest);
+    }
+}
+
+void world_note_tag(const struct repo_name *repo, const struct tag_name *tag)
+{
+    for (size_t i = 0; i < WORLD_REPOS; i++) {
+        for (size_t k = 0; k < WORLD_TAGS; k++)
+            world.has_tag[i][k] |=
+                strcmp(world.repos[i].text, repo->text) == 0 && strcmp(world.tags[k].text, tag->text) == 0;
+    }
+}

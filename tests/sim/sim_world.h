@@ -83,6 +83,8 @@ struct world {
     struct digest subjects[2];
     struct made_manifest manifests[WORLD_MANIFESTS_MAX];
     size_t manifest_count;
+    bool has_blob[WORLD_REPOS][WORLD_CONTENTS]; /* somebody was told so, once */
+    bool has_tag[WORLD_REPOS][WORLD_TAGS];
     unsigned clients; /* at work */
     bool is_over;     /* for the tasks that end only then */
 };
@@ -112,6 +114,11 @@ const char *world_error(const struct err *err);
 
 const struct repo_name *world_repo(void);
 const struct content *world_content(void);
+/* Any; mostly one of those that somebody was told to be there. */
+void world_any_blob(const struct repo_name **out_repo, const struct content **out_content);
+void world_any_tag(const struct repo_name **out_repo, const struct tag_name **out_tag);
+void world_note_blob(const struct repo_name *repo, const struct digest *digest);
+void world_note_tag(const struct repo_name *repo, const struct tag_name *tag);
 
 void world_push_blob(void);
 void world_push_blob_together(void); /* two clients write to one session */

@@ -13,7 +13,7 @@
 
 #define SEEDS 10000
 #define CLIENTS_MAX 6
-#define CLIENT_REQUESTS_MAX 7
+#define CLIENT_REQUESTS_MAX 12
 #define QUIET_MS (30 * 60 * 1000)
 #define EXPIRY_MS (25 * 3600 * 1000ULL)
 #define SABOTAGE_SEEDS 200
@@ -26,8 +26,8 @@ static const struct {
     unsigned weight;
 } requests[] = {
     {world_push_blob, 10},     {world_push_blob_together, 3}, {world_push_rivals, 2},    {world_cancel_upload, 2},
-    {world_read_blob, 5},      {world_mount_blob, 4},         {world_delete_blob, 3},    {world_put_manifest, 12},
-    {world_read_tag, 6},       {world_read_manifest, 4},      {world_delete_tag, 2},     {world_delete_manifest, 3},
+    {world_read_blob, 6},      {world_mount_blob, 6},         {world_delete_blob, 3},    {world_put_manifest, 12},
+    {world_read_tag, 6},       {world_read_manifest, 4},      {world_delete_tag, 4},     {world_delete_manifest, 3},
     {world_list_referrers, 4}, {world_list_tags, 3},          {world_expire_uploads, 1},
 };
 
