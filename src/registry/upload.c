@@ -112,6 +112,7 @@ struct upload {
     bool has_expected;           /* PUT: the digest it names is known from the start */
     struct digest expected;
     bool was_published; /* by an earlier attempt at the same PUT */
+    bool is_torn;       /* an append failed: the store may hold some of its bytes, which were not hashed */
 };
 
 static void upload_free(struct upload *upload)
@@ -426,10 +427,12 @@ enum err_code upload_write(struct upload *upload, const void *bytes, size_t len,
         return err_set(err, ERR_SIZE_INVALID, "the body is longer than its Content-Range says");
     if (position(upload, err) != ERR_OK)
         return err->code;
-    if (!upload->was_published && store_upload_append(upload->stored, bytes, len, err) != ERR_OK)
+    if (!upload->was_published && store_upload_append(upload->stored, bytes, len, err) != ERR_OK) {
+        upload->is_torn = true;
         return err->code == ERR_CORRUPT        ? discard_session(upload->registry, &upload->id, err)
                : err->code == ERR_PRECONDITION ? written_elsewhere(err)
                                                : err->code;
+    }
     hash_update(&upload->record.hash, bytes, len);
     metric_add(METRIC_BYTES_HASHED, len);
     if (upload->single || upload->record.hash.total_bytes - upload->checkpoint_bytes < UPLOAD_CHECKPOINT_BYTES)
@@ -482,8 +485,14 @@ void upload_abandon(struct upload *owned)
         upload_rollback(TAKE_PTR(upload));
         return;
     }
-    if (upload->record.hash.total_bytes != upload->checkpoint_bytes && checkpoint(upload, &err) != ERR_OK &&
-        err.code != ERR_BLOB_UPLOAD_UNKNOWN)
+    if (upload->record.hash.total_bytes == upload->checkpoint_bytes)
+        return;
+    enum err_code code = ERR_OK;
+    if (upload->is_torn) /* what is kept ends where the hash does */
+        code = store_upload_seek(upload->stored, upload->record.hash.total_bytes, &err);
+    if (code == ERR_OK)
+        code = checkpoint(upload, &err);
+    if (code != ERR_OK && code != ERR_BLOB_UPLOAD_UNKNOWN)
         log_event(LOG_WARN, "abandoned upload not kept", LOG_TEXT("upload", upload->id.text),
                   LOG_TEXT("reason", err_text(&err)));
 }
@@ -600,6 +609,8 @@ enum err_code upload_commit(struct upload *owned, const struct digest *digest, s
     enum err_code code = upload_digest(upload, digest, &actual, err);
     if (code == ERR_OK)
         code = catch_up(upload, digest, &actual, err);
+    if (code == ERR_PRECONDITION)
+        code = written_elsewhere(err);
     auto_unlock lock = upload_lock(upload);
     if (code == ERR_OK)
         code =

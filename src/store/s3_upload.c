@@ -91,9 +91,11 @@ enum err_code s3_upload_seek(struct store_upload *base, uint64_t offset_bytes, s
             upload->run_count--;
         s3_tail_cut(upload, 0);
     }
-    if (offset_bytes < upload->parts_bytes || offset_bytes - upload->parts_bytes > upload->tail_bytes)
+    if (offset_bytes < upload->parts_bytes || offset_bytes - upload->parts_bytes > upload->tail_bytes) {
+        upload->is_useless = true;
         return err_set(err, ERR_CORRUPT, "upload %s cannot go back to %llu", upload->id,
                        (unsigned long long) offset_bytes);
+    }
     s3_tail_cut(upload, offset_bytes - upload->parts_bytes);
     if (upload->saved_bytes > offset_bytes)
         upload->saved_bytes = offset_bytes;
@@ -297,7 +299,7 @@ void s3_upload_close(struct store_upload *base)
 {
     struct s3_upload *upload = upload_of(base);
     struct err ignored = ERR_INIT;
-    bool keep = !upload->is_discarded && !upload->is_completed && upload->next_sequence > 0 &&
+    bool keep = !upload->is_discarded && !upload->is_useless && !upload->is_completed && upload->next_sequence > 0 &&
                 s3_parts_wait(upload, 0, &ignored) == ERR_OK && upload->saved_bytes >= upload->parts_bytes &&
                 upload->record.len > 0 && (upload->size_bytes == upload->saved_bytes || upload->tail_is_loaded);
     if (!keep) {
