@@ -149,20 +149,26 @@ static size_t tail_read(const struct s3_upload *upload, uint64_t at, char *to, s
     return done;
 }
 
+/* Read the completed object from offset on. ERR_CORRUPT: another commit has dropped it. */
+static enum err_code data_open(struct s3_upload *upload, uint64_t offset, struct s3_stream **out, struct err *err)
+{
+    char key[STORE_PLACE_BYTES_MAX];
+    s3_data_key(upload, key);
+    enum err_code code = s3_stream_open(s3_of_upload(upload)->client, key, offset, S3_TO_END, out, NULL, err);
+    return code == ERR_NOT_FOUND ? err_become(err, ERR_CORRUPT, "the upload was ended elsewhere") : code;
+}
+
 /* S3 gives parts to nobody before they are one object: so the object is made, and read. Nothing can follow it. */
 static enum err_code completed_read(struct s3_upload *upload, uint64_t offset, void *bytes, size_t len, size_t *out_len,
                                     struct err *err)
 {
-    char key[STORE_PLACE_BYTES_MAX];
     if (s3_upload_flush(&upload->base, err) != ERR_OK || s3_parts_complete(upload, err) != ERR_OK)
         return err->code;
     if (upload->readback && upload->readback_position != offset) {
         s3_stream_close(upload->readback);
         upload->readback = NULL;
     }
-    s3_data_key(upload, key);
-    if (!upload->readback &&
-        s3_stream_open(s3_of_upload(upload)->client, key, offset, S3_TO_END, &upload->readback, NULL, err) != ERR_OK)
+    if (!upload->readback && data_open(upload, offset, &upload->readback, err) != ERR_OK)
         return err->code;
     upload->readback_position = offset;
     if (s3_stream_read(upload->readback, bytes, len, out_len, err) != ERR_OK)
@@ -225,15 +231,13 @@ static enum err_code commit_single(struct s3_upload *upload, const struct digest
  */
 static enum err_code data_verify(struct s3_upload *upload, const struct digest *digest, struct err *err)
 {
-    char key[STORE_PLACE_BYTES_MAX];
     struct s3_stream *stream;
     struct hash hash;
     struct digest actual;
     auto_mem char *buffer = malloc(VERIFY_BUFFER_BYTES);
     if (!buffer)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    s3_data_key(upload, key);
-    enum err_code code = s3_stream_open(s3_of_upload(upload)->client, key, 0, S3_TO_END, &stream, NULL, err);
+    enum err_code code = data_open(upload, 0, &stream, err);
     if (code != ERR_OK)
         return code;
     hash_init(&hash, digest->algorithm);
