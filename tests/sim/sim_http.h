@@ -53,7 +53,7 @@ unsigned sim_net_node(void);
 void sim_net_endpoint(unsigned node, char *out, size_t out_bytes);
 void sim_net_crash(unsigned node);
 bool sim_net_is_down(unsigned node);
-/* Of this node's requests, the nth from now (1: the next) meets this fault. One at a time a node. */
+/* Of this node's requests, the nth from now (1: the next) meets this fault. One at a time; the node may be yet to come. */
 void sim_net_script(unsigned node, unsigned nth, enum sim_fault fault);
 /* The node crashes when its nth request from now is under way. */
 void sim_net_script_crash(unsigned node, unsigned nth);
