@@ -12,7 +12,7 @@
  *       READY ──chosen──► RUNNING ──► LOCKING (until the mutex is free)
  *         ▲                  │   └──► WAITING (for a signal, or until a time)
  *         │                  │   └──► SLEEPING (until a time)
- *         └──────────────────┘   └──► JOINING (until that task ended) 
+ *         └──────────────────┘   └──► JOINING (until that task ended)
  *                                └──► ENDED
  *
  * The running task goes on until it does something at which it could be overtaken: locks a mutex, waits, sleeps, ends,
