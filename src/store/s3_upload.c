@@ -226,8 +226,8 @@ static enum err_code commit_single(struct s3_upload *upload, const struct digest
 }
 
 /*
- * The bytes were made one object, but perhaps by another node, of what another client sent to this session: a pointer is
- * made only to what has the digest.
+ * The bytes were made one object, but perhaps by another node, of what another client sent to this session: a pointer
+ * is made only to what has the digest.
  */
 static enum err_code data_verify(struct s3_upload *upload, const struct digest *digest, struct err *err)
 {
