@@ -32,10 +32,16 @@ ACCESS_KEY, SECRET_KEY, REGION = "orloptest", "orlop-test-secret-key", "us-east-
 START_TRIES = 3
 START_TIMEOUT_S = 60
 COMMAND_TIMEOUT_S = 60
+OSD_STARTS_MAX = 10
 MEMSTORE_BYTES = 8 << 30
 BLUESTORE_BYTES = 64 << 30
 EXIT_SKIPPED = 77
 MEMORY_FOLDER = "/dev/shm"
+
+
+def version():
+    """The gateway's release ("16.2.15")."""
+    return subprocess.run(["radosgw", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
 
 
 class CannotStart(Exception):
@@ -120,10 +126,25 @@ class Rgw:
         self._ceph("ceph", "--connect-timeout", "30", "osd", "new", osd, "0")
         self._ceph("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._daemon("osd", "ceph-osd", "-i", "0")
-        user = ("--uid", "orlop", "--display-name", "orlop", "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY)
-        self._ceph("radosgw-admin", "user", "create", *user)
+        self._add_user()
         self.start_gateway()
         return self
+
+    def _add_user(self):
+        """
+        The first command that needs the object store daemon, and waits for it. One that asks the monitor before it has
+        heard of the cluster is told "wrong fsid" and ends: it is then started again.
+        """
+        user = ("--uid", "orlop", "--display-name", "orlop", "--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY)
+        starts = 1
+
+        def mend():
+            nonlocal starts
+            if self.processes["osd"].poll() is not None and starts < OSD_STARTS_MAX:
+                starts += 1
+                self._daemon("osd", "ceph-osd", "-i", "0")
+
+        self._ceph("radosgw-admin", "user", "create", *user, meanwhile=mend)
 
     def start_gateway(self):
         """The gateway alone (again): what it has said is stored is in the object store daemon."""
@@ -177,23 +198,25 @@ class Rgw:
     def _log_tail(self, name):
         return (self.folder / "log" / f"{name}.output").read_text(errors="replace")[-3000:]
 
-    def _ceph(self, program, *arguments):
-        self._run(program, "-c", str(self.folder / "ceph.conf"), *arguments)
+    def _ceph(self, program, *arguments, **options):
+        self._run(program, "-c", str(self.folder / "ceph.conf"), *arguments, **options)
 
-    def _run(self, *command):
-        try:
-            result = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=COMMAND_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise CannotStart(f"{command[0]} hangs") from None
-        if result.returncode != 0:
-            raise CannotStart(f"{command[0]}: {result.stdout.decode(errors='replace')[-2000:]}")
+    def _run(self, *command, meanwhile=lambda: None):
+        """Run it to its end; meanwhile() is called again and again until then."""
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            deadline = time.monotonic() + COMMAND_TIMEOUT_S
+            while process.poll() is None:
+                if time.monotonic() > deadline:
+                    process.kill()
+                    process.wait()
+                    raise CannotStart(f"{command[0]} hangs")
+                meanwhile()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.1)
+            if process.returncode != 0:
+                output.seek(0)
+                raise CannotStart(f"{command[0]}: {output.read().decode(errors='replace')[-2000:]}")
 
     def _configuration(self, fsid):
         """One of everything, no authentication between the daemons, nothing that works in the background for long."""
