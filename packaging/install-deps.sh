@@ -3,7 +3,8 @@
 #
 #   packaging/install-deps.sh build     to build and run
 #   packaging/install-deps.sh test      … and for `make test`
-#   packaging/install-deps.sh all       … and for lint, fuzz and coverage
+#   packaging/install-deps.sh budgets   … and for `make budgets`: what orlop is compared with
+#   packaging/install-deps.sh all       … for `make test`, and for lint, fuzz and coverage
 #
 # Checks first; with everything there it takes a moment, needs no network and no root.
 set -euo pipefail
@@ -14,14 +15,16 @@ build=(gcc libc6-dev make cmake ninja-build pkgconf
 test=(git curl openssl strace libcmocka-dev python3 python3-pytest
     docker.io docker-registry podman buildah skopeo mmdebstrap
     ceph-mon ceph-osd radosgw)
+budgets=(docker-registry)
 all=(clang clang-format clang-tidy libclang-rt-14-dev gcovr)
 
 case "${1-}" in
 build) wanted=("${build[@]}") ;;
 test) wanted=("${build[@]}" "${test[@]}") ;;
+budgets) wanted=("${build[@]}" "${test[@]}" "${budgets[@]}") ;;
 all) wanted=("${build[@]}" "${test[@]}" "${all[@]}") ;;
 *)
-    echo "usage: $0 build|test|all" >&2
+    echo "usage: $0 build|test|budgets|all" >&2
     exit 2
     ;;
 esac

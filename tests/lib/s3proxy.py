@@ -41,6 +41,7 @@ class Request:
     bytes_down: int
     begun: float  # when its head had come
     ended: float = 0.0  # when its answer began to go back
+    copied: int | None = 0  # bytes the server was told to copy; None: nobody knows
 
 
 def operation_of(method, target):
@@ -122,6 +123,9 @@ class Peer:
 
 class Proxy:
     """Use as a context manager. upstream: "http://HOST:PORT"."""
+
+    sizes = {}  # of the objects, and of the parts of unfinished uploads, that went through any of them
+    sizes_lock = threading.Lock()
 
     def __init__(self, upstream, port=0, fault_rate=0.0, delay_s=0.5, seed=None):
         where = urllib.parse.urlsplit(upstream)
@@ -230,8 +234,10 @@ class Proxy:
         method, target, _ = first.split(" ", 2)
         length = int(headers.get("content-length", 0))
         operation, key = operation_of(method, target)
+        request = Request(operation, key, 0, length, 0, begun)
         if headers.get("x-amz-copy-source"):
-            operation += "Copy"
+            request.operation = operation = operation + "Copy"
+            request.copied = self._copied_bytes(headers)
         fault = self._choose_fault(operation, key)
         if fault == RESET_BEFORE:
             client.reset()
@@ -244,6 +250,8 @@ class Proxy:
             time.sleep(self.delay_s)
         if self.latency_s:
             time.sleep(self.latency_s)
+        if headers.get("expect"):  # the body is wanted in any case, whatever the server would say
+            client.sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
         server.sock.sendall(raw)
         if fault == CUT_REQUEST:
             client.pass_bytes(length // 2, server)
@@ -251,21 +259,46 @@ class Proxy:
             client.reset()
             raise Broken
         client.pass_bytes(length, server)
-        self._pass_answer(client, server, method, fault, Request(operation, key, 0, length, 0, begun))
+        self._pass_answer(client, server, method, target, fault, request)
+
+    # What is copied is known by what was written: a copy names its source, and a range of it if it is not the whole.
+
+    def _copied_bytes(self, headers):
+        if span := headers.get("x-amz-copy-source-range"):
+            first, last = span.removeprefix("bytes=").split("-")
+            return int(last) - int(first) + 1
+        source = urllib.parse.unquote(headers["x-amz-copy-source"]).lstrip("/").partition("/")[2]
+        with self.sizes_lock:
+            return self.sizes.get(source)
+
+    def _note_size(self, request, target):
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(target).query))
+        upload, size = query.get("uploadId"), request.bytes_up + (request.copied or 0)
+        with self.sizes_lock:
+            if request.operation in ("UploadPart", "UploadPartCopy"):
+                self.sizes.setdefault(upload, {})[query["partNumber"]] = size
+            elif request.operation == "CompleteMultipartUpload":
+                self.sizes[request.key] = sum(self.sizes.pop(upload, {}).values())
+            elif request.operation in ("PutObject", "PutObjectCopy"):
+                self.sizes[request.key] = size
 
     def _answer_error(self, client, method, fault):
         body = f"<Error><Code>{ERROR_CODES[fault]}</Code></Error>".encode()
         head = f"HTTP/1.1 {fault} Fault\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sock.sendall(head.encode() + (b"" if method == "HEAD" else body))
 
-    def _pass_answer(self, client, server, method, fault, request):
+    def _pass_answer(self, client, server, method, target, fault, request):
         first, headers, raw = server.head()
+        while first.split(" ")[1] == "100":
+            first, headers, raw = server.head()
         request.status = int(first.split(" ")[1])
         to = None if fault == LOST_ANSWER else client
         has_body = method != "HEAD" and request.status not in (204, 304)
         length = int(headers.get("content-length", 0)) if has_body else 0
         # Counted before the answer is passed on: who has the answer finds it counted.
         request.ended = time.monotonic()
+        if request.status == 200:
+            self._note_size(request, target)
         with self.lock:
             self.requests.append(request)
         if to:
@@ -286,8 +319,10 @@ class Proxy:
             raise Broken
 
 
-# Where the bytes of blobs are: at their digests, in multipart uploads, in the objects of sessions.
+# Where the bytes of blobs are: at their digests, in multipart uploads, in the objects of sessions; and where
+# docker-registry has them.
 DATA = ("blobs/", "data/", "uploads/")
+DATA_END = "/data"
 
 
 class Count:
@@ -304,7 +339,7 @@ class Count:
 
     @staticmethod
     def _is_data(request):
-        return any(f"/{place}" in f"/{request.key}" for place in DATA)
+        return request.key.endswith(DATA_END) or any(f"/{place}" in f"/{request.key}" for place in DATA)
 
     @property
     def written(self):
@@ -324,7 +359,10 @@ class Count:
 
     @property
     def copied(self):
-        return sum(request.operation.endswith("Copy") for request in self.requests)
+        """Bytes that the server was told to copy."""
+        unknown = [request.key for request in self.requests if request.copied is None]
+        assert not unknown, f"copied from what did not go through a proxy: {unknown[:5]}"
+        return sum(request.copied for request in self.requests)
 
     @property
     def round_trips(self):

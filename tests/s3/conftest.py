@@ -7,6 +7,7 @@ import orlop
 import pytest
 import rgw
 import s3proxy
+from budget_table import TABLE
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,6 +18,14 @@ def gateway():
             yield started
     except rgw.CannotStart as reason:
         pytest.skip(f"no S3 gateway can be started here: {reason}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def printed_table():
+    """What operations cost, when that was counted."""
+    yield
+    if TABLE.rows:
+        print(f"\n{TABLE}")
 
 
 @pytest.fixture
