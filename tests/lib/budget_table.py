@@ -41,7 +41,7 @@ def bytes_text(number):
 
 
 class Table:
-    HEAD = ["operation", "requests", "at most", "trips", "at most", "written", "read", "copied"]
+    HEAD = ["operation", "requests", "at most", "trips", "at most", "written", "read"]
     HEAD_BESIDE = ["docker-registry: requests", "trips", "written", "read", "copied"]
 
     def __init__(self):
@@ -71,8 +71,8 @@ class Table:
         lines = [self.HEAD + (self.HEAD_BESIDE if self.beside else [])]
         lines.append(["---"] + ["--:"] * (len(lines[0]) - 1))
         for measured, requests, round_trips in self.rows:
-            got, trips, *data = measured.cells()
-            line = [measured.operation, got, requests, trips, "" if round_trips is None else round_trips, *data]
+            got, trips, written, read, _ = measured.cells()
+            line = [measured.operation, got, requests, trips, "" if round_trips is None else round_trips, written, read]
             if other := self.beside.get(measured.operation):
                 line += other.cells()
             elif self.beside:

@@ -71,13 +71,15 @@ PAGE_HEAD = """\
 # What operations cost, counted
 
 `make budgets` wrote this page: what each operation costs in requests to S3, counted by a proxy between the registry and
-the store, and what the same operation costs {other} on the same server in the same run. The server here: {server}.
-orlop's figures are asserted at each `make test`; [s3.md](s3.md) says what they are made of. An operation that takes longer
-with the square of its size on docker-registry is done smaller there, and one it does not know is left out.
+the store, and what the same operation costs docker-registry on the same server in the same run. The figures of orlop are
+asserted in every `make test`; [s3.md](s3.md) says what they are made of.
+
+Server: {server}. Compared with: {other}. What would take it too long (its time grows with the square of the number of
+chunks) was not asked of it, nor what it does not know.
 
 - *at most*: what the test allows. *trips*: the longest chain of requests that waited for each other.
-- *written*, *read*: blobs' bytes to and from the store; *copied*: what the store was told to copy. As multiples of the
-  client's own bytes where there are any. A redirected download is the client's own and not counted.
+- *written*, *read*: blobs' bytes to and from the store, as multiples of the client's own bytes where there are any. A
+  redirected download is the client's own and not counted. *copied*: what the store was told to copy; for orlop, nothing.
 - *cold*: the node has never seen it; *warm*: it has just been asked the same. *another node*: one that knows nothing of
   what the first one took.
 
@@ -161,7 +163,7 @@ def write_page(table, gateway):
     try:
         other = f"docker-registry {docker_registry.DockerRegistry.version()}"
     except docker_registry.CannotStart:
-        other = "docker-registry"
+        other = "nothing, docker-registry is not installed"
     server = f"Ceph RGW {rgw.version()}, all in memory" if gateway else "the one that AWS_ENDPOINT_URL named"
     PAGE.write_text(PAGE_HEAD.format(other=other, server=server) + table + "\n")
 

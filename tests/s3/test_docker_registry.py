@@ -65,11 +65,6 @@ def test_small_chunks(one):
     note(operations.small_chunks(*one, 200))
 
 
-@pytest.mark.deadline(300)
-def test_small_chunks_on_two_nodes(nodes, repo):
-    note(operations.small_chunks_on_two_nodes(*nodes, repo, 200))
-
-
 def test_reads(nodes, repo):
     client, _, other, proxy = nodes
     image = client.push_image(repo, "a", layers=2)
@@ -83,7 +78,7 @@ def test_reads(nodes, repo):
 
 
 @pytest.mark.deadline(120)
-@pytest.mark.parametrize("layers", [1, 10, 50, 127])
+@pytest.mark.parametrize("layers", [1, 10, 50])
 def test_manifest_put(nodes, layers):
     """Without latency: it sends one request after the other."""
     for measured in operations.manifest_puts(*nodes, layers, latency_s=0.0):
