@@ -1,4 +1,5 @@
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/version.h"
 #include "cli/cli.h"
 #include "cli/commands.h"
@@ -194,6 +195,20 @@ static bool serve_stop(struct serve *serve)
     return true;
 }
 
+/* How many may write to the bucket? */
+static void bucket_announce(const struct serve *serve, const struct store *store)
+{
+    if (config_bool(&serve->started, SETTING_s3_single_writer))
+        log_event(LOG_INFO, "s3.single_writer is set: only this node may write to the object store",
+                  LOG_TEXT("store", store_name(store)));
+    else if (store_caps(store)->exclusive)
+        log_event(LOG_WARN, "the object store has no conditional writes: only this node may write to it",
+                  LOG_TEXT("store", store_name(store)));
+    else
+        log_event(LOG_INFO, "the object store has conditional writes: several nodes may write to it",
+                  LOG_TEXT("store", store_name(store)));
+}
+
 static void serve_announce(struct serve *serve)
 {
     char address[ADDRESS_BYTES_MAX];
@@ -201,9 +216,9 @@ static void serve_announce(struct serve *serve)
     struct store *store = location_store(serve->location);
     if (!location_is_s3(config_text(&serve->started, SETTING_store_location)))
         local_store_announce(store, address);
-    else if (store_caps(store)->exclusive)
-        log_event(LOG_WARN, "the object store has no conditional writes: only this node may write to it",
-                  LOG_TEXT("store", store_name(store)));
+    else
+        bucket_announce(serve, store);
+    metric_gauge_set(METRIC_STORE_SINGLE_WRITER, store_caps(store)->exclusive);
     if (isatty(STDERR_FILENO))
         print_welcome(serve, address);
     log_event(LOG_INFO, "serving", LOG_TEXT("version", ORLOP_VERSION), LOG_TEXT("address", address),

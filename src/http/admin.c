@@ -64,7 +64,8 @@ static void readyz_run(struct request *request)
     bool ready = !draining && server->probe.code == ERR_OK;
     (void) buf_appendf(&body, "{\"ready\":%s,\"reason\":", ready ? "true" : "false");
     (void) buf_append_json_string(&body, str_from(draining ? "shutting down" : ready ? "" : server->probe.reason));
-    (void) buf_append_text(&body, "}\n");
+    bool is_single = store_caps(registry_store(request->registry))->exclusive;
+    (void) buf_appendf(&body, ",\"single_writer\":%s}\n", is_single ? "true" : "false");
     reply_status(request, ready ? 200 : 503);
     reply_header(request, "Content-Type", "application/json");
     reply_body_take(request, &body);

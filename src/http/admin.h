@@ -1,6 +1,6 @@
 /*
  * The admin listener's endpoints: /healthz (the process is alive), /readyz (it can serve: the store answers and it is
- * not draining), /metrics (Prometheus text).
+ * not draining; and whether other nodes may write to the store too), /metrics (Prometheus text).
  */
 #ifndef ORLOP_HTTP_ADMIN_H
 #define ORLOP_HTTP_ADMIN_H

@@ -4,6 +4,7 @@
 #include "store/s3_budget.h"
 
 #include "base/clock.h"
+#include "base/metrics.h"
 #include "store/s3.h"
 
 #include <assert.h>
@@ -36,6 +37,13 @@ static void slab_unmap(char *slab)
         (void) munmap(slab, S3_SLAB_BYTES);
 }
 
+/* The mutex is held. */
+static void budget_use(struct s3_budget *budget)
+{
+    budget->used++;
+    metric_gauge_add(METRIC_S3_PART_BYTES, S3_SLAB_BYTES);
+}
+
 struct s3_budget *s3_budget_new(size_t slabs_max, size_t part_slabs)
 {
     assert(part_slabs < slabs_max);
@@ -45,6 +53,7 @@ struct s3_budget *s3_budget_new(size_t slabs_max, size_t part_slabs)
     pthread_mutex_init(&budget->mutex, NULL);
     budget->max = slabs_max - part_slabs;
     budget->reserve = part_slabs;
+    metric_gauge_add(METRIC_S3_PART_BYTES_MAX, (int64_t) (slabs_max * S3_SLAB_BYTES));
     budget->last = &budget->first;
     return budget;
 }
@@ -56,6 +65,7 @@ void s3_budget_free(struct s3_budget *budget)
     assert(budget->used == 0 && !budget->first);
     while (budget->kept_count > 0)
         slab_unmap(budget->kept[--budget->kept_count]);
+    metric_gauge_add(METRIC_S3_PART_BYTES_MAX, -(int64_t) ((budget->max + budget->reserve) * S3_SLAB_BYTES));
     pthread_mutex_destroy(&budget->mutex);
     free(budget);
 }
@@ -114,7 +124,7 @@ char *s3_budget_take(struct s3_budget *budget, uint32_t wait_ms)
     pthread_mutex_lock(&budget->mutex);
     bool granted = !budget->first && budget->used < budget->max;
     if (granted)
-        budget->used++;
+        budget_use(budget);
     else
         granted = wait_ms > 0 && wait_for_slab(budget, wait_ms);
     return slab_unlock(budget, granted);
@@ -127,7 +137,7 @@ char *s3_budget_overdraw(struct s3_budget *budget, const void *owner)
         (!budget->overdraft_owner || budget->overdraft_owner == owner) && budget->used < budget->max + budget->reserve;
     if (granted) {
         budget->overdraft_owner = owner;
-        budget->used++;
+        budget_use(budget);
     }
     return slab_unlock(budget, granted);
 }
@@ -154,6 +164,7 @@ void s3_budget_give(struct s3_budget *budget, char *slab)
         pthread_cond_signal(&waiter->cond);
     } else {
         budget->used--;
+        metric_gauge_add(METRIC_S3_PART_BYTES, -(int64_t) S3_SLAB_BYTES);
     }
     pthread_mutex_unlock(&budget->mutex);
     slab_unmap(slab);
@@ -165,12 +176,4 @@ bool s3_budget_is_short(struct s3_budget *budget)
     bool is_short = budget->first != NULL;
     pthread_mutex_unlock(&budget->mutex);
     return is_short;
-}
-
-size_t s3_budget_used(struct s3_budget *budget)
-{
-    pthread_mutex_lock(&budget->mutex);
-    size_t used = budget->used;
-    pthread_mutex_unlock(&budget->mutex);
-    return used;
 }

@@ -27,6 +27,5 @@ void s3_budget_end_overdraft(struct s3_budget *budget, const void *owner);
 void s3_budget_give(struct s3_budget *budget, char *slab);
 /* Is somebody waiting? Then what can be given back should be. */
 bool s3_budget_is_short(struct s3_budget *budget);
-size_t s3_budget_used(struct s3_budget *budget);
 
 #endif

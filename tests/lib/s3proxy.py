@@ -29,7 +29,12 @@ LOST_ANSWER = "lost answer"  # the server does it, the client never hears of it
 REFUSED = "403"  # only when asked for: nobody tries that again
 FAULTS = (RESET_BEFORE, DELAY, SLOW_DOWN, INTERNAL, CUT_REQUEST, CUT_ANSWER, LOST_ANSWER)
 
-ERROR_CODES = {SLOW_DOWN: "SlowDown", INTERNAL: "InternalError", REFUSED: "AccessDenied"}
+UNKNOWN = "501"  # … because the server does not know such a thing
+ERROR_CODES = {SLOW_DOWN: "SlowDown", INTERNAL: "InternalError", REFUSED: "AccessDenied", UNKNOWN: "NotImplemented"}
+
+# What the server does with If-None-Match of a PUT. (It always honours it: the header is part of what is signed. So that it
+# is ignored is for the client to see, and not for who reads the object.)
+HONOURED, IGNORED, REFUSED_AS_UNKNOWN = "honoured", "ignored", "refused"
 
 
 @dataclasses.dataclass
@@ -41,6 +46,8 @@ class Request:
     bytes_down: int
     begun: float  # when its head had come
     ended: float = 0.0  # when its answer began to go back
+    is_conditional: bool = False  # says If-None-Match
+    hides_refusal: bool = False  # its 412 is passed on as a success
     copied: int | None = 0  # bytes the server was told to copy; None: nobody knows
 
 
@@ -133,6 +140,7 @@ class Proxy:
         self.fault_rate = fault_rate
         self.delay_s = delay_s
         self.latency_s = 0.0  # of every request, as to a store far away
+        self.conditions = HONOURED
         self.fault_of = None  # (operation, key): the fault of this request, or None to let it pass
         self.random = random.Random(seed)
         self.faults = collections.Counter()
@@ -238,7 +246,13 @@ class Proxy:
         if headers.get("x-amz-copy-source"):
             request.operation = operation = operation + "Copy"
             request.copied = self._copied_bytes(headers)
-        fault = self._choose_fault(operation, key)
+        is_conditional = method == "PUT" and "if-none-match" in headers
+        if is_conditional and self.conditions == REFUSED_AS_UNKNOWN:
+            fault = UNKNOWN
+        else:
+            fault = self._choose_fault(operation, key)
+        request.is_conditional = is_conditional
+        request.hides_refusal = is_conditional and self.conditions == IGNORED
         if fault == RESET_BEFORE:
             client.reset()
             raise Broken
@@ -292,6 +306,10 @@ class Proxy:
         while first.split(" ")[1] == "100":
             first, headers, raw = server.head()
         request.status = int(first.split(" ")[1])
+        if request.status == 412 and request.hides_refusal:
+            server.pass_bytes(int(headers.get("content-length", 0)), None)
+            raw, headers = b"HTTP/1.1 200 OK\r\nETag: \"0\"\r\nContent-Length: 0\r\n\r\n", {}
+            request.status = 200
         to = None if fault == LOST_ANSWER else client
         has_body = method != "HEAD" and request.status not in (204, 304)
         length = int(headers.get("content-length", 0)) if has_body else 0

@@ -151,6 +151,7 @@ GROUPS = {
     "clients stream": clients("never"),
     "faults": own_tests("test_faults.py"),
     "memory": own_tests("test_memory.py"),
+    "metrics": own_tests("test_metrics.py"),
 }
 
 
