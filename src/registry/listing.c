@@ -22,9 +22,9 @@ enum err_code tags_list(struct registry *registry, const struct repo_name *repo,
 }
 
 /*
- * Where text, which may be anything, stands among escaped names: as repo_name_escape, but what follows a slash in a name
- * is a letter or a digit. After one with less behind it ("a/", "a/-") come all names that begin so, and those of "a."
- * stand before it. No name is longer than what is looked at.
+ * Where text, which may be anything, stands among escaped names: as repo_name_escape, but in a name a letter or a digit
+ * follows a slash. Where less does ("a/", "a/-"), what begins with "a." stands before it, and all of "a/" after it. No
+ * name is longer than what is looked at.
  */
 static void escape_anything(const char *text, char *out)
 {
