@@ -35,7 +35,7 @@ static const char *setting_or(const struct config *config, enum setting setting,
     return text[0] ? text : otherwise;
 }
 
-static enum err_code open_s3(const struct config *config, struct location *location, struct err *err)
+static enum err_code open_s3(const struct config *config, bool must_exist, struct location *location, struct err *err)
 {
     struct s3_target target;
     auto_mem struct s3_config *aws = calloc(1, sizeof(*aws));
@@ -65,7 +65,14 @@ static enum err_code open_s3(const struct config *config, struct location *locat
         s3_credentials_open(aws, NULL, ca_file, &location->credentials, err) != ERR_OK)
         return err->code;
     settings.client.credentials = location->credentials;
-    return s3_store_open(&settings, &location->store, err);
+    settings.must_exist = must_exist;
+    enum err_code code = s3_store_open(&settings, &location->store, err);
+    bool says_enough = code == ERR_OK || code == ERR_NOT_FOUND || code == ERR_INVALID || code == ERR_VERSION;
+    if (!says_enough)
+        return err_become(err, code, "%.300s: look at bucket '%s', endpoint %s://%s, region %s, access keys (%s)",
+                          err->message, target.bucket, target.endpoint.tls ? "https" : "http", target.endpoint.host,
+                          target.region, s3_credentials_source(location->credentials));
+    return code;
 }
 
 enum err_code location_open(const struct config *config, enum local_access access, struct location **out,
@@ -75,8 +82,8 @@ enum err_code location_open(const struct config *config, enum local_access acces
     struct location *location = calloc(1, sizeof(*location));
     if (!location)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    enum err_code code =
-        location_is_s3(text) ? open_s3(config, location, err) : local_store_open(text, access, &location->store, err);
+    enum err_code code = location_is_s3(text) ? open_s3(config, access == LOCAL_BESIDE, location, err)
+                                              : local_store_open(text, access, &location->store, err);
     if (code != ERR_OK) {
         location_close(location);
         return code;

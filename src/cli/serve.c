@@ -16,7 +16,7 @@
 #define ADDRESS_BYTES_MAX 300
 
 static const struct cli_syntax serve_syntax = {
-    .usage = "orlop serve [--config FILE] [--listen ADDRESS:PORT] [--store DIR] [settings]",
+    .usage = "orlop serve [--config FILE] [--listen ADDRESS:PORT] [--store DIR | s3://BUCKET[/PREFIX]] [settings]",
     .prose = "Run the registry. SIGTERM and SIGINT let running requests end, a second one ends at once; SIGHUP reads\n"
              "the settings and the users' file again.",
     .settings = CLI_SETTINGS_ALL,

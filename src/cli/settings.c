@@ -1,7 +1,9 @@
 #include "cli/settings.h"
 
+#include "cli/location.h"
 #include "store/s3.h"
 
+#include <strings.h>
 #include <sys/resource.h>
 
 #define ORIGIN_BYTES_MAX 256
@@ -33,8 +35,20 @@ static enum err_code check_listen(const struct config *config, enum setting sett
     return settings_refuse(config, setting, "it must be ADDRESS:PORT, [IPv6]:PORT or :PORT", err);
 }
 
+/* A bucket's URL with a slip in it would make a directory of that name. */
+static bool is_mistyped_url(const char *location)
+{
+    return !location_is_s3(location) &&
+           (strncasecmp(location, "s3:", 3) == 0 || strncmp(location, "s3//", 4) == 0 || strstr(location, "://"));
+}
+
 enum err_code settings_check_store(const struct config *config, struct err *err)
 {
+    if (is_mistyped_url(config_text(config, SETTING_store_location)))
+        return settings_refuse(config, SETTING_store_location,
+                               "a bucket is s3://BUCKET[/PREFIX], with its store's address in s3.endpoint; a directory "
+                               "of such a name is ./NAME",
+                               err);
     uint64_t part_bytes = config_number(config, SETTING_s3_part_bytes);
     if (part_bytes != 0 && part_bytes < S3_PART_BYTES_MIN)
         return settings_refuse(config, SETTING_s3_part_bytes, "S3 takes no parts under 5MiB but the last", err);

@@ -81,7 +81,9 @@ enum err_code listen_open(const char *where, int *out_fd, unsigned *out_port, st
     int saved = errno;
     freeaddrinfo(found);
     if (fd < 0)
-        return err_set(err, ERR_INVALID, "cannot listen on '%s': %s", where, strerror(saved));
+        return err_set(err, ERR_INVALID, "cannot listen on '%s': %s%s", where, strerror(saved),
+                       saved == EADDRINUSE ? ": stop what does, or choose another with --listen or --admin-listen"
+                                           : "");
     *out_fd = fd;
     *out_port = listen_port(fd);
     return ERR_OK;

@@ -77,6 +77,8 @@ static enum err_code marker_settle(struct s3 *s3, struct err *err)
                            "%s is not empty and is no orlop store (no " MARKER_KEY
                            ", but '%.100s'): use another prefix",
                            s3->base.name, other);
+        if (s3->settings.must_exist)
+            return err_set(err, ERR_NOT_FOUND, "%s is empty", s3->base.name);
         buf_clear(&text);
         marker_make(&text);
         code = s3_put(&s3->base, MARKER_KEY, buf_str(&text), STORE_PUT_NEW, err);
@@ -115,9 +117,9 @@ static enum err_code s3_start(struct s3 *s3, struct err *err)
     s3->sessions = s3_sessions_new();
     if (!s3->budget || !s3->senders || !s3->sessions)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    if (!s3->settings.is_single_writer && probe_conditional(s3, err) != ERR_OK)
+    if (!s3->settings.is_single_writer && !s3->settings.must_exist && probe_conditional(s3, err) != ERR_OK)
         return err_wrap(err, "probe of %s", s3->base.name);
-    s3->base.caps.exclusive = !s3->conditional;
+    s3->base.caps.exclusive = !s3->conditional && !s3->settings.must_exist;
     s3->base.caps.has_public_urls = s3_endpoint_is_public(&target->public_endpoint);
     return marker_settle(s3, err);
 }

@@ -32,6 +32,7 @@ struct s3_settings {
     uint64_t part_memory_bytes_max; /* of all uploads together; when it is spent, uploads wait */
     unsigned senders;               /* threads that send parts */
     uint64_t part_bytes;            /* 0: growing from S3_PART_BYTES_FIRST; else all parts but the last are this long */
+    bool must_exist;                /* write nothing: no probe, and ERR_NOT_FOUND where there is no store yet */
     bool is_single_writer;          /* do not ask for conditional writes: the operator promises one node */
 };
 

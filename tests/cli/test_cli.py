@@ -89,6 +89,9 @@ def test_help_tells_defaults_units_and_bounds():
         (("serve", "--listen", "5000"), "--http-listen: http.listen: it must be ADDRESS:PORT"),
         (("serve", "--admin-listen", "localhost"), "--admin-listen: admin.listen: it must be ADDRESS:PORT"),
         (("serve", "--s3-part-bytes", "1MiB"), "--s3-part-bytes: s3.part_bytes: S3 takes no parts under 5MiB but the last"),
+        *(((command, "--store", store), "store.location: a bucket is s3://BUCKET[/PREFIX]")
+          for command, store in (("serve", "s3:bucket"), ("serve", "S3://bucket"), ("check", "s3//bucket"),
+                                 ("serve", "https://bucket/prefix"))),
         (("check", "--s3-addressing", "odd"), "'odd' is none of auto|path|virtual"),
         (("serve", "--http-tls-key", "k.pem"), "--http-tls-key: http.tls_key: it needs http.tls_certificate beside it"),
         (("serve", "--config", "/nonexistent.yaml"), "/nonexistent.yaml: the file cannot be read: No such file"),
