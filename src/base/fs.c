@@ -9,8 +9,8 @@
 
 #define FS_READ_BYTES (64 * 1024)
 #define FS_TREE_DEPTH_MAX 512 /* fs_remove_tree holds one descriptor a level */
-#define FS_FILE_MODE 0644
-#define FS_DIR_MODE 0755
+#define FS_FILE_MODE 0640     /* who may read what is only for the registry to say */
+#define FS_DIR_MODE 0750
 
 #ifdef ORLOP_CRASH_POINTS
 

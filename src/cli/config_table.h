@@ -84,7 +84,7 @@ SETTING(s3, ca_file, TEXT, "", 0, 1023, "FILE", RESTART,
         "PEM file of certificate authorities to trust; empty takes AWS_CA_BUNDLE, else the system's.")
 SETTING(s3, redirect, CHOICE, "auto", 0, 0, "never|always|auto", LIVE,
         "Send blob GETs to the object store by a presigned URL; auto does so when clients anywhere can reach "
-        "it.")
+        "it by HTTPS.")
 SETTING(s3, redirect_expires, DURATION, "20m", 1 * SECONDS, 7 * DAYS, "", LIVE,
         "How long such a URL may be used.")
 SETTING(s3, connections_max, NUMBER, "64", 4, 512, "", RESTART,

@@ -170,6 +170,7 @@ static bool reply_redirect(struct request *request, const struct digest *digest,
         return false;
     reply_status(request, 307);
     api_digest_headers(request, digest);
+    reply_header(request, "Cache-Control", "no-store"); /* the URL is a credential, and does not last */
     reply_header(request, "Location", url.ptr);
     return true;
 }

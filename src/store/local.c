@@ -80,7 +80,7 @@ static void lock_describe(int lock_fd, const char *listen)
 /* Take the lock below root_fd. ERR_BUSY names the holder. */
 static enum err_code lock_take(int root_fd, const char *dir, int *out_fd, struct err *err)
 {
-    auto_fd fd = openat(root_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    auto_fd fd = openat(root_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (fd < 0)
         return err_set_errno(err, errno, "open %s/lock", dir);
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
@@ -249,7 +249,7 @@ static enum err_code prepare_beside(struct local *local, struct err *err)
 
 enum err_code local_store_open(const char *dir, enum local_access access, struct store **out, struct err *err)
 {
-    bool made = access == LOCAL_EXCLUSIVE && mkdir(dir, 0755) == 0;
+    bool made = access == LOCAL_EXCLUSIVE && mkdir(dir, 0700) == 0;
     if (access == LOCAL_EXCLUSIVE && !made && errno != EEXIST) {
         int sys_errno = errno;
         (void) err_set_errno(err, sys_errno, "make %s", dir);

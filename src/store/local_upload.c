@@ -77,7 +77,7 @@ static enum err_code open_data(struct local_upload *upload, bool make, struct er
             return err->code;
         note_session(local, upload->id);
     }
-    upload->data_fd = openat(local->root_fd, path, O_RDWR | O_CLOEXEC | (make ? O_CREAT : 0), 0644);
+    upload->data_fd = openat(local->root_fd, path, O_RDWR | O_CLOEXEC | (make ? O_CREAT : 0), 0640);
     if (upload->data_fd < 0 && (make || errno != ENOENT))
         return err_set_errno(err, errno, "open %s", path);
     return ERR_OK;

@@ -120,7 +120,8 @@ static enum err_code s3_start(struct s3 *s3, struct err *err)
     if (!s3->settings.is_single_writer && !s3->settings.must_exist && probe_conditional(s3, err) != ERR_OK)
         return err_wrap(err, "probe of %s", s3->base.name);
     s3->base.caps.exclusive = !s3->conditional && !s3->settings.must_exist;
-    s3->base.caps.has_public_urls = s3_endpoint_is_public(&target->public_endpoint);
+    /* A client of a registry with TLS must not be led out of it unasked. */
+    s3->base.caps.has_public_urls = target->public_endpoint.tls && s3_endpoint_is_public(&target->public_endpoint);
     return marker_settle(s3, err);
 }
 

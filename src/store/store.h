@@ -40,7 +40,7 @@ struct store_caps {
     unsigned parallel;
     /* Blobs are local files: opening one does not wait, and gives a descriptor. */
     bool has_files;
-    /* store_blob_url gives addresses that clients anywhere can be expected to reach. */
+    /* store_blob_url gives HTTPS addresses that clients anywhere can be expected to reach. */
     bool has_public_urls;
 };
 

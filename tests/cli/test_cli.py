@@ -9,6 +9,7 @@ import re
 import select
 import signal
 import socket
+import stat
 import subprocess
 import time
 
@@ -115,6 +116,22 @@ def test_output_that_cannot_be_written():
         process = subprocess.run([orlop.binary(), "config", "reference"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert process.returncode == FAILED
     assert "the output cannot be written" in process.stderr
+
+
+# ---- the store ----
+
+
+def test_only_the_owner_can_look_into_a_new_store(work_dir):
+    """Who may pull what is only for the registry to say. A directory that was there keeps its mode."""
+    (work_dir / "made").mkdir(mode=0o755)
+    for name, mode in (("new", 0o700), ("made", 0o755)):
+        with orlop.Server(store=work_dir / name) as server, server.client() as client:
+            client.push_image("a/b", "v1")
+            upload = client.start_upload("a/b")
+            assert client.patch(upload, b"some").status == 202
+            assert stat.S_IMODE((work_dir / name).stat().st_mode) == mode
+            below = [*(work_dir / name).rglob("*")]
+            assert {stat.S_IMODE(path.stat().st_mode) & 0o007 for path in below} == {0}, below
 
 
 # ---- settings ----

@@ -145,7 +145,7 @@ GROUPS = {
     "contract suite": contract_suite,
     "budgets": own_tests("test_budgets.py"),
     "API tests": api_tests,
-    "nodes": own_tests("test_nodes.py", "test_start.py"),
+    "nodes": own_tests("test_nodes.py", "test_start.py", "test_redirects.py"),
     "conformance": conformance,
     "clients redirect": clients("always"),
     "clients stream": clients("never"),
