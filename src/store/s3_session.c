@@ -268,7 +268,7 @@ enum err_code s3_session_load(struct store *store, const char *id, struct s3_upl
     return ERR_OK;
 }
 
-/* Put one checkpoint's bytes where they belong: they may begin before the tail, or replace what a rollback took back. */
+/* Put one checkpoint's bytes in their place: they may begin before the tail, or replace what a rollback took back. */
 static enum err_code tail_add(struct s3_upload *upload, struct reading *reading, struct err *err)
 {
     uint64_t offset = reading->checkpoint.bytes_offset, skip = 0;

@@ -251,14 +251,22 @@ static void test_wrong_files(void **state)
     assert_string_equal(err.message, "/nonexistent/users: the file cannot be read: No such file or directory");
 }
 
+/* The processor's time, which other programs' load does not stretch. */
+static uint64_t thread_time_us(void)
+{
+    struct timespec now;
+    assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now), 0);
+    return (uint64_t) now.tv_sec * 1000000 + (uint64_t) now.tv_nsec / 1000;
+}
+
 static uint64_t time_of_check(struct auth *auth, struct str header)
 {
     char user[AUTH_USER_CHARS_MAX + 1];
     uint64_t best = UINT64_MAX;
     for (int i = 0; i < 5; i++) {
-        uint64_t start = clock_monotonic_us();
+        uint64_t start = thread_time_us();
         assert_int_equal(auth_check_slow(auth, header, user), AUTH_WRONG);
-        uint64_t took = clock_monotonic_us() - start;
+        uint64_t took = thread_time_us() - start;
         best = took < best ? took : best;
     }
     return best;

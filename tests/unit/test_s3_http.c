@@ -13,7 +13,7 @@
 static const struct s3_http_settings settings = {.connections_max = 4,
                                                  .wait_timeout_ms = 200,
                                                  .connect_timeout_ms = 2000,
-                                                 .stall_timeout_ms = 300};
+                                                 .stall_timeout_ms = 1000};
 
 static struct s3_http *open_http(void)
 {
@@ -250,13 +250,13 @@ static void test_failures(void **state)
     uint64_t begun = clock_monotonic_ms();
     assert_int_equal(get(http, fake->url, &answer, &out, &fate, &err), ERR_TIMEOUT);
     assert_int_equal(fate, S3_HTTP_AMBIGUOUS);
-    assert_in_range(clock_monotonic_ms() - begun, settings.stall_timeout_ms, settings.stall_timeout_ms + 1000);
+    assert_in_range(clock_monotonic_ms() - begun, settings.stall_timeout_ms, settings.stall_timeout_ms + 5000);
 
     /* With a limit of its own a request is not held to the stall timeout: shorter … */
     struct s3_http_request request = {.method = "GET", .url = fake->url, .timeout_ms = 100};
     begun = clock_monotonic_ms();
     assert_int_equal(s3_http_exchange_all(http, &request, &answer, &out, &fate, &err), ERR_TIMEOUT);
-    assert_in_range(clock_monotonic_ms() - begun, 100, 290);
+    assert_in_range(clock_monotonic_ms() - begun, 100, settings.stall_timeout_ms - 50);
     /* … or longer. */
     request.timeout_ms = 5000;
     assert_int_equal(s3_http_exchange_all(http, &request, &answer, &out, &fate, &err), ERR_OK);
@@ -332,7 +332,7 @@ static void test_pool_is_bounded(void **state)
     uint64_t begun = clock_monotonic_ms();
     assert_int_equal(s3_http_begin(http, &request, &answer, &fifth, &fate, &err), ERR_BUSY);
     assert_int_equal(fate, S3_HTTP_NOT_SENT);
-    assert_in_range(clock_monotonic_ms() - begun, settings.wait_timeout_ms, settings.wait_timeout_ms + 500);
+    assert_in_range(clock_monotonic_ms() - begun, settings.wait_timeout_ms, settings.wait_timeout_ms + 5000);
     for (size_t i = 0; i < LENGTH(exchanges); i++) {
         size_t len;
         char body[8];
