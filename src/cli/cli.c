@@ -7,17 +7,21 @@
 #include <stdarg.h>
 
 #define CANDIDATES_MAX (2 * SETTING_COUNT + 16)
+#define ERROR_BYTES_MAX 4096
 
 int cli_error(const char *format, ...)
 {
+    char text[ERROR_BYTES_MAX];
     va_list args;
     va_start(args, format);
-    flockfile(stderr);
-    (void) fputs("orlop: ", stderr);
-    (void) vfprintf(stderr, format, args);
-    (void) fputc('\n', stderr);
-    funlockfile(stderr);
+    (void) vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    /* Some of it may be the words of an object store: none of them for the terminal to obey. */
+    for (char *at = text; *at; at++) {
+        if (((unsigned char) *at < ' ' && *at != '\n') || *at == 0x7F)
+            *at = '?';
+    }
+    (void) fprintf(stderr, "orlop: %s\n", text);
     return CLI_FAILED;
 }
 
@@ -163,8 +167,27 @@ static enum err_code load_file(const struct given *given, struct config *config,
     return path[0] != '\0' ? config_read_file(config, path, err) : ERR_OK;
 }
 
+/* A variable that is nearly a setting's is passed over, since it may be another's, but not in silence. */
+static void note_misspelt_variables(void)
+{
+    char names[SETTING_COUNT][CONFIG_NAME_BYTES_MAX];
+    const char *candidates[SETTING_COUNT];
+    for (unsigned i = 0; i < SETTING_COUNT; i++) {
+        setting_variable_name((enum setting) i, names[i]);
+        candidates[i] = names[i];
+    }
+    for (char **at = environ; *at; at++) {
+        struct str name = {*at, strcspn(*at, "=")};
+        const char *meant = str_starts(name, STR("ORLOP_")) ? suggest(name, candidates, SETTING_COUNT) : NULL;
+        if (meant && !str_equal(name, str_from(meant)))
+            (void) cli_error("%.*s is not a setting and is passed over; did you mean %s?", (int) name.len, name.ptr,
+                             meant);
+    }
+}
+
 static enum err_code load_rest(const struct given *given, struct config *config, struct err *err)
 {
+    note_misspelt_variables();
     if (load_file(given, config, err) || config_read_environment(config, err))
         return err->code;
     return ERR_OK;

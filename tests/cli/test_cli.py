@@ -137,6 +137,17 @@ def test_only_the_owner_can_look_into_a_new_store(work_dir):
 # ---- settings ----
 
 
+def test_misspelt_variable_is_not_passed_over_in_silence():
+    result = cli("config", "check", env={"ORLOP_HTTP_WORKER": "8", "ORLOP_SERVICE_HOST": "10.0.0.1"})
+    assert result.returncode == DONE
+    said = "orlop: ORLOP_HTTP_WORKER is not a setting and is passed over; did you mean ORLOP_HTTP_WORKERS?\n"
+    assert result.stderr == said
+
+
+def test_messages_cannot_drive_the_terminal():
+    assert "there is no command '?[31mred'" in cli("\x1b[31mred").stderr
+
+
 def test_reference_page_is_current():
     result = cli("config", "reference")
     assert result.returncode == DONE
