@@ -74,8 +74,9 @@ PAGE_HEAD = """\
 the store, and what the same operation costs docker-registry on the same server in the same run. The figures of orlop are
 asserted in every `make test`; [s3.md](s3.md) says what they are made of.
 
-- Server: {server}. Compared with: {other}; what it does not know, or what would take it too long (its time grows with the
-  square of the number of chunks), was not asked of it.
+- Server: {server}.
+- Compared with: {other}.
+  What it does not know, or would take it too long (its time grows with the square of the number of chunks), was not asked.
 - *at most*: what the test allows. *trips*: the longest chain of requests that waited for each other.
 - *written*, *read*: blobs' bytes to and from the store, as multiples of the client's own bytes where there are any. A
   redirected download is the client's own and not counted. *copied*: what the store was told to copy; for orlop, nothing.
