@@ -7,7 +7,7 @@ import dataclasses
 
 import s3proxy
 
-KIB, MIB = 1 << 10, 1 << 20
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 @dataclasses.dataclass
@@ -34,7 +34,7 @@ class Measured:
 def bytes_text(number):
     if number == 1:
         return "1 byte"
-    for unit, name in ((MIB, "MiB"), (KIB, "KiB")):
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if number >= unit:
             return f"{number / unit:.3g} {name}"
     return f"{number} bytes"

@@ -136,8 +136,8 @@ def clients(redirect):
     return lambda: pytest(*paths, ORLOP_TEST_STORE="s3", ORLOP_S3_REDIRECT=redirect)
 
 
-def own_tests(*names):
-    return lambda: pytest("-s", *(f"tests/s3/{name}" for name in names))
+def own_tests(*names, **environment):
+    return lambda: pytest("-s", *(f"tests/s3/{name}" for name in names), **environment)
 
 
 # Two at a time: little of this uses more than one core, and what is counted at the wire does not depend on the load.
@@ -155,8 +155,8 @@ GROUPS = {
 }
 
 
-# Beside docker-registry: several minutes more, and nothing that could fail.
-BUDGETS = own_tests("test_budgets.py", "test_docker_registry.py")
+# At full size, and beside docker-registry: more time, and nothing of it that could fail.
+BUDGETS = own_tests("test_budgets.py", "test_docker_registry.py", ORLOP_TEST_FULL="1")
 
 
 def write_page(table, gateway):
