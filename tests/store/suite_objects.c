@@ -190,6 +190,31 @@ static void test_list_limits(void **state)
     delete_one(store, "few/c");
 }
 
+/* What a page begins after need not be a name, nor text. */
+static void test_list_after_anything(void **state)
+{
+    struct store *store = store_of(state);
+    char longest[4096];
+    memset(longest, 'a', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = '\0';
+    put(store, "odd/a", STR(""));
+    put(store, "odd/a-", STR(""));
+    put(store, "odd/b", STR(""));
+    assert_list(store, "odd/", "a\xff", 1, false, NAMES("b"));
+    assert_list(store, "odd/", "a\xc3", 2, false, NAMES("b"));
+    assert_list(store, "odd/", "a\xe2\x82\xac", 1, false, NAMES("b"));
+    assert_list(store, "odd/", "\x80", 1, false, NO_NAMES);
+    assert_list(store, "odd/", "a\x01", 1, true, NAMES("a-"));
+    assert_list(store, "odd/", "../odd/a", 1, true, NAMES("a"));
+    assert_list(store, "odd/", "a/b", 1, false, NAMES("b"));
+    assert_list(store, "odd/", longest, 1, false, NAMES("b"));
+    longest[0] = 'c';
+    assert_list(store, "odd/", longest, 1, false, NO_NAMES);
+    delete_one(store, "odd/a");
+    delete_one(store, "odd/a-");
+    delete_one(store, "odd/b");
+}
+
 static void test_list_of_a_missing_prefix(void **state)
 {
     struct store *store = store_of(state);
@@ -382,6 +407,7 @@ int suite_run_objects(void)
         SUITE_TEST(test_delete),
         SUITE_TEST(test_list_in_byte_order),
         SUITE_TEST(test_list_limits),
+        SUITE_TEST(test_list_after_anything),
         SUITE_TEST(test_list_of_a_missing_prefix),
         SUITE_TEST(test_list_pages),
         SUITE_TEST(test_walk),
