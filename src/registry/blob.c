@@ -166,9 +166,9 @@ enum err_code blob_delete(struct registry *registry, const struct repo_name *rep
 
     struct store_names others cleanup(store_names_free) = {0};
     key_refs_prefix(digest, prefix);
-    if (store_list(registry->store, prefix, NULL, 1, &others, err) != ERR_OK)
+    if (store_list(registry->store, prefix, NULL, 0, &others, err) != ERR_OK)
         return err->code;
-    return others.count == 0 ? store_blob_delete(registry->store, digest, err) : ERR_OK;
+    return others.more ? ERR_OK : store_blob_delete(registry->store, digest, err);
 }
 
 /* A repository that has the blob and may be read, for a mount that names none. The digest's lock is held. */

@@ -19,7 +19,7 @@
 #define READ_BYTES (1024 * 1024)
 #define SUSPECTS_MAX 100000 /* more are reported without a second look */
 #define SECOND_LOOK_MS 300
-#define UPLOAD_BATCH 256
+#define UPLOAD_BATCH 4096 /* beside a server a page costs a reading of the directory */
 
 struct problem {
     enum check_severity severity;
@@ -120,7 +120,7 @@ static bool has_reference(struct check *check, const struct digest *digest)
     struct err err = ERR_INIT;
     struct store_names names cleanup(store_names_free) = {0};
     key_refs_prefix(digest, prefix);
-    return store_list(check->store, prefix, NULL, 1, &names, &err) == ERR_OK && names.count > 0;
+    return store_list(check->store, prefix, NULL, 0, &names, &err) == ERR_OK && names.more;
 }
 
 /* Read the whole blob and hash it. */

@@ -33,39 +33,45 @@ struct page {
     enum local_kind kind;
     const char *after;
     size_t limit;
+    /* of the last reading: the names of this kind that went by, and their bytes */
+    size_t read_names;
+    size_t read_bytes;
 };
 
 /*
- * Read the directory for one page. out_count: names that it holds; reading ends at count_max of them, and then there is
- * no page. Memory is that of the page, however many names there are.
+ * Read the directory for the page. Reading ends when names_max have gone by, and then there is none. Memory is that of
+ * a page, however many names there are.
  */
-static enum err_code read_page(struct local *local, const struct page *page, size_t count_max, struct store_names *out,
-                               size_t *out_count, size_t *out_bytes, struct err *err)
+static enum err_code read_page(struct local *local, struct page *page, size_t names_max, struct store_names *out,
+                               struct err *err)
 {
     struct local_names names cleanup(local_names_clear) = {0};
     size_t keep = page->limit + 1;
+    bool is_known = false; /* limit 0 asks whether there is anything */
     auto_dir list = NULL;
-    *out_count = *out_bytes = 0;
+    page->read_names = page->read_bytes = 0;
     metric_add(METRIC_LISTS_FROM_DIRECTORY, 1);
     if (open_list(local, page->path, &list, err) != ERR_OK)
         return err->code;
     errno = 0;
-    for (struct dirent *entry; list && *out_count < count_max && (entry = readdir(list)); errno = 0) {
+    for (struct dirent *entry; list && !is_known && page->read_names < names_max && (entry = readdir(list));
+         errno = 0) {
         const char *name = entry->d_name;
         if (!local_kind_holds(page->kind, dirfd(list), name, entry->d_type) || is_private(page->path, name))
             continue;
-        *out_count += 1;
-        *out_bytes += strlen(name);
+        page->read_names++;
+        page->read_bytes += strlen(name);
         if (strcmp(name, page->after) <= 0)
             continue;
         if (!local_names_add(&names, name))
             return err_set(err, ERR_NO_MEMORY, "out of memory");
         if (names.count >= 2 * keep + KEPT_NAMES_MIN)
             local_names_trim(&names, keep);
+        is_known = page->limit == 0;
     }
     if (errno != 0)
         return err_set_errno(err, errno, "list %s", page->path);
-    if (*out_count < count_max && !local_names_page(&names, "", page->limit, out))
+    if (page->read_names < names_max && !local_names_page(&names, "", page->limit, out))
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     return ERR_OK;
 }
@@ -85,15 +91,14 @@ static enum err_code ask_index(struct local *local, const struct page *page, boo
 enum err_code local_list_dir(struct local *local, const char *path, enum local_kind kind, const char *after,
                              size_t limit, struct store_names *out, struct err *err)
 {
-    struct page page = {path, kind, after, limit};
+    struct page page = {.path = path, .kind = kind, .after = after, .limit = limit};
     enum local_index_answer answer;
-    size_t count, bytes;
     if (ask_index(local, &page, false, &answer, out, err) != ERR_OK)
         return err->code;
     if (answer == LOCAL_INDEX_ABSENT) {
-        if (read_page(local, &page, LOCAL_INDEX_NAMES_MIN + 1, out, &count, &bytes, err) != ERR_OK)
+        if (read_page(local, &page, LOCAL_INDEX_NAMES_MIN + 1, out, err) != ERR_OK)
             return err->code;
-        if (count <= LOCAL_INDEX_NAMES_MIN)
+        if (page.read_names <= LOCAL_INDEX_NAMES_MIN)
             return ERR_OK;
         if (ask_index(local, &page, true, &answer, out, err) != ERR_OK)
             return err->code;
@@ -102,10 +107,10 @@ enum err_code local_list_dir(struct local *local, const char *path, enum local_k
         metric_add(METRIC_LISTS_FROM_MEMORY, 1);
         return ERR_OK;
     }
-    if (read_page(local, &page, SIZE_MAX, out, &count, &bytes, err) != ERR_OK)
+    if (read_page(local, &page, SIZE_MAX, out, err) != ERR_OK)
         return err->code;
-    if (local->index)
-        local_index_measured(local->index, path, kind, bytes);
+    if (local->index && limit > 0)
+        local_index_measured(local->index, path, kind, page.read_bytes);
     return ERR_OK;
 }
 

@@ -99,8 +99,8 @@ must_check enum err_code store_stat(struct store *store, const char *key, uint64
 must_check enum err_code store_delete(struct store *store, const char *const *keys, size_t count, struct err *err);
 /*
  * The objects directly below prefix (which ends in '/'), in byte order, those after `after` (NULL or "": from the
- * start; it need not exist), at most limit (≤ STORE_LIST_MAX). A missing prefix is an empty list. Free with
- * store_names_free.
+ * start; it need not exist), at most limit (≤ STORE_LIST_MAX; 0: only to learn from `more` whether there are any). A
+ * missing prefix is an empty list. Free with store_names_free.
  */
 must_check enum err_code store_list(struct store *store, const char *prefix, const char *after, size_t limit,
                                     struct store_names *out, struct err *err);

@@ -117,6 +117,15 @@ static size_t count_names(struct store *store, const char *prefix, size_t limit)
     return count;
 }
 
+static void assert_any(struct store *store, const char *prefix, const char *after, bool expected)
+{
+    struct store_names names;
+    list(store, prefix, after, 0, &names);
+    assert_int_equal(names.count, 0);
+    assert_int_equal(names.more, expected);
+    store_names_free(&names);
+}
+
 static void test_pages_come_from_memory(void **state)
 {
     struct place *place = *state;
@@ -129,11 +138,21 @@ static void test_pages_come_from_memory(void **state)
     assert_int_equal(metric_counter_value(METRIC_LISTS_FROM_DIRECTORY), read); /* a warm page reads no directory */
     assert_int_equal(count_names(place->store, "few/a/", LOCAL_INDEX_NAMES_MIN), LOCAL_INDEX_NAMES_MIN);
     assert_int_equal(metric_counter_value(METRIC_LISTS_FROM_DIRECTORY), read + 1); /* it is small */
-    struct store_names names;
-    list(place->store, "many/a/", NULL, 0, &names);
-    assert_int_equal(names.count, 0);
-    assert_true(names.more);
-    store_names_free(&names);
+    assert_any(place->store, "many/a/", NULL, true);
+    assert_any(place->store, "many/a/", "z", false);
+}
+
+/* To know whether there is anything, nothing is read in. */
+static void test_is_there_anything(void **state)
+{
+    struct place *place = *state;
+    make_files(place->dir, "many/a", MANY);
+    uint64_t from_memory = metric_counter_value(METRIC_LISTS_FROM_MEMORY);
+    assert_any(place->store, "many/a/", NULL, true);
+    assert_any(place->store, "many/a/", "00", true);
+    assert_any(place->store, "none/a/", NULL, false);
+    assert_int_equal(metric_gauge_value(METRIC_LIST_INDEX_BYTES), 0);
+    assert_int_equal(metric_counter_value(METRIC_LISTS_FROM_MEMORY), from_memory);
 }
 
 static void test_changes_show(void **state)
@@ -322,6 +341,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         LISTS_TEST(test_pages_come_from_memory),
+        LISTS_TEST(test_is_there_anything),
         LISTS_TEST(test_changes_show),
         LISTS_TEST(test_beside_a_server),
         LISTS_TEST(test_the_store_vanishes),
