@@ -10,6 +10,7 @@
 #include "digest/hash.h"
 #include "registry/manifest_doc.h"
 #include "registry/record.h"
+#include "registry/referrers.h"
 #include "registry/registry_priv.h"
 #include "store/blob_key.h"
 
@@ -300,6 +301,35 @@ static void test_referrer(struct check *check, const struct key_parts *parts, st
         problem_set(out, CHECK_ERROR, "referrer-missing", "the listed referrer is not there");
 }
 
+/* A snapshot may be old or damaged, which costs time; but what it says of a referrer that is there must be so. */
+static void test_snapshot(struct check *check, const char *key, const struct key_parts *parts, struct problem *out)
+{
+    char other[KEY_BYTES], text[DIGEST_TEXT_BYTES_MAX];
+    struct err err = ERR_INIT;
+    struct snapshot snapshot cleanup(snapshot_free) = {0};
+    auto_buf bytes = BUF_INIT(STORE_OBJECT_BYTES_MAX);
+    enum err_code code = store_get(check->store, key, &bytes, &err);
+    if (code == ERR_NOT_FOUND)
+        return;
+    if (code == ERR_OK)
+        code = snapshot_decode(&bytes, &snapshot, &err);
+    if (code != ERR_OK)
+        problem_set(out, CHECK_LEFTOVER, "snapshot-unusable", "the next list of referrers goes without it: %.200s",
+                    err_text(&err));
+    for (size_t i = 0; i < snapshot.count && !check->quick; i++) {
+        const struct snapshot_entry *entry = &snapshot.entries[i];
+        auto_buf descriptor = BUF_INIT(REFERRER_DESCRIPTOR_BYTES_MAX);
+        key_referrer(&parts->repo, &parts->digest, &entry->digest, other);
+        if (store_get(check->store, other, &descriptor, &err) == ERR_OK &&
+            !str_equal(buf_str(&descriptor), entry->descriptor)) {
+            digest_format(&entry->digest, text);
+            problem_set(out, CHECK_ERROR, "snapshot-wrong", "the descriptor of referrer %s is another: delete it",
+                        text);
+            return;
+        }
+    }
+}
+
 static void test_repo_object(struct check *check, const char *key, struct problem *out)
 {
     struct key_parts parts;
@@ -316,6 +346,9 @@ static void test_repo_object(struct check *check, const char *key, struct proble
         break;
     case KEY_REFERRER:
         test_referrer(check, &parts, out);
+        break;
+    case KEY_SNAPSHOT:
+        test_snapshot(check, key, &parts, out);
         break;
     case KEY_REF:
     case KEY_CATALOG:

@@ -1,6 +1,8 @@
 /* The spelling of keys; the tree is drawn in keys.h. */
 #include "registry/keys.h"
 
+#define KEY_SNAPSHOT_SUFFIX ".snapshot"
+
 struct digest_text {
     const char *algorithm;
     char hex[DIGEST_HEX_BYTES_MAX];
@@ -65,6 +67,17 @@ void key_referrer(const struct repo_name *repo, const struct digest *subject, co
     key_digest_dashed(referrer, out + strlen(out));
 }
 
+void key_snapshot(const struct repo_name *repo, const struct digest *subject, const struct snapshot_part *part,
+                  char *out)
+{
+    struct digest_text d = spell(subject);
+    int len = snprintf(out, KEY_BYTES, "repos/%s/_referrers/%s/%s", repo->text, d.algorithm, d.hex);
+    if (part->digits)
+        len += snprintf(out + len, (size_t) (KEY_BYTES - len), ".%s-%0*x", digest_algorithm_name(part->algorithm),
+                        (int) part->digits, part->value);
+    (void) snprintf(out + len, (size_t) (KEY_BYTES - len), KEY_SNAPSHOT_SUFFIX);
+}
+
 void key_catalog(const struct repo_name *repo, char *out)
 {
     memcpy(out, KEY_CATALOG_PREFIX, sizeof(KEY_CATALOG_PREFIX));
@@ -122,6 +135,39 @@ static enum key_kind parse_ref(const char *rest, struct key_parts *out)
     return repo_name_unescape(rest, &out->repo) ? KEY_REF : KEY_UNKNOWN;
 }
 
+/* ".<alg>-<hex digits>" or nothing. */
+static bool parse_part(struct str text, struct snapshot_part *out)
+{
+    if (text.len == 0)
+        return true;
+    const char *dash = memchr(text.ptr, '-', text.len);
+    if (text.ptr[0] != '.' || !dash ||
+        !digest_algorithm_parse((struct str){text.ptr + 1, (size_t) (dash - text.ptr) - 1}, &out->algorithm))
+        return false;
+    for (const char *p = dash + 1; p < text.ptr + text.len; p++) {
+        const char *digit = strchr("0123456789abcdef", *p);
+        if (!digit || !*p || out->digits++ == KEY_SNAPSHOT_DIGITS_MAX)
+            return false;
+        out->value = out->value << 4 | (unsigned) (digit - "0123456789abcdef");
+    }
+    return out->digits > 0;
+}
+
+/* "<alg>/<subject>[.<part>].snapshot" */
+static bool parse_snapshot(const char *rest, struct key_parts *out)
+{
+    enum digest_algorithm algorithm;
+    struct str suffix = STR(KEY_SNAPSHOT_SUFFIX);
+    if (!digest_algorithm_parse(next_part(&rest), &algorithm) || !rest)
+        return false;
+    struct str name = str_from(rest);
+    size_t hex_len = 2 * digest_raw_bytes(algorithm);
+    if (name.len < hex_len + suffix.len || strcmp(name.ptr + name.len - suffix.len, suffix.ptr) != 0)
+        return false;
+    return digest_parse_hex(algorithm, (struct str){name.ptr, hex_len}, &out->digest) &&
+           parse_part((struct str){name.ptr + hex_len, name.len - hex_len - suffix.len}, &out->part);
+}
+
 static enum key_kind parse_repo(const char *rest, struct key_parts *out)
 {
     struct err err = ERR_INIT;
@@ -134,6 +180,8 @@ static enum key_kind parse_repo(const char *rest, struct key_parts *out)
         return KEY_UNKNOWN;
     if (str_equal(folder, STR("_tags")))
         return tag_name_parse(str_from(rest), &out->tag, &err) == ERR_OK ? KEY_TAG : KEY_UNKNOWN;
+    if (str_equal(folder, STR("_referrers")) && parse_snapshot(rest, out))
+        return KEY_SNAPSHOT;
     if (!take_digest(&rest, &out->digest))
         return KEY_UNKNOWN;
     if (str_equal(folder, STR("_manifests")))

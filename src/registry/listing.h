@@ -6,7 +6,8 @@
 
 #include "registry/registry.h"
 
-#define REFERRERS_PAGE_BYTES_MAX (4 * 1024 * 1024 - 64 * 1024) /* clients read 4 MiB at most */
+/* Clients read 4 MiB at most. A page holds as many entries as fit in this; a single longer one still fits in 4 MiB. */
+#define REFERRERS_PAGE_BYTES_MAX (4 * 1024 * 1024 - 64 * 1024)
 
 /*
  * Spec: end-8. Up to limit tags after `after` (NULL: from the start), byte order; more says whether others follow.
@@ -30,7 +31,7 @@ struct referrers_query {
 };
 
 struct referrers_page {
-    struct buf json;                  /* the image index, at most REFERRERS_PAGE_BYTES_MAX and one descriptor */
+    struct buf json;                  /* the image index */
     char next[DIGEST_TEXT_BYTES_MAX]; /* pass as `after` for the next page; "" when this is the last */
 };
 

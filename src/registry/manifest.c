@@ -17,9 +17,8 @@
 #include <assert.h>
 
 #define ENVELOPE "orlop-manifest "
-#define BIG_MANIFEST_BYTES (256 * 1024) /* JSON trees of bigger ones are built one at a time */
-#define FIND_TRIES_MAX 4                /* a tag may move to a new manifest while its old one is deleted */
-#define REFERENCES_AT_ONCE 64           /* 127 layers, as many as clients make, are two rounds */
+#define FIND_TRIES_MAX 4      /* a tag may move to a new manifest while its old one is deleted */
+#define REFERENCES_AT_ONCE 64 /* 127 layers, as many as clients make, are two rounds */
 
 void manifest_ref(struct manifest *manifest)
 {
@@ -258,6 +257,9 @@ static enum err_code descriptor_write(struct manifest_change *change, struct str
         return ERR_OK;
     key_referrer(change->put->repo, &change->doc->subject, &change->manifest->digest, key);
     enum err_code code = store_put(change->registry->store, key, descriptor, STORE_PUT_NEW, err);
+    if (code == ERR_OK)
+        referrer_pushed(change->registry, change->put->repo, &change->doc->subject, &change->manifest->digest,
+                        descriptor, change->doc->artifact_type);
     return code == ERR_EXISTS ? ERR_OK : code;
 }
 
@@ -313,7 +315,7 @@ enum err_code manifest_put(struct registry *registry, const struct manifest_put 
     if (put_digest(put, &digest, err) != ERR_OK)
         return err->code;
 
-    auto_unlock big_lock = put->bytes.len > BIG_MANIFEST_BYTES ? lock_mutex(&registry->big_manifest_lock) : NULL;
+    auto_unlock big_lock = lock_if_big(registry, put->bytes.len);
     struct manifest_doc doc cleanup(cleanup_doc) = {0};
     struct manifest_change change = {.registry = registry, .put = put, .doc = &doc};
     if (manifest_doc_parse(put->bytes, put->media_type, &doc, err) != ERR_OK ||
@@ -322,7 +324,7 @@ enum err_code manifest_put(struct registry *registry, const struct manifest_put 
     auto_manifest manifest = manifest_new(&digest, str_from(doc.media_type), put->bytes);
     if (!manifest)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    auto_buf descriptor = BUF_INIT(STORE_OBJECT_BYTES_MAX);
+    auto_buf descriptor = BUF_INIT(REFERRER_DESCRIPTOR_BYTES_MAX);
     if (doc.has_subject && !manifest_doc_descriptor(&doc, &digest, put->bytes.len, &descriptor))
         return err_set(err, ERR_MANIFEST_INVALID, "the manifest's annotations are too big for its referrer descriptor");
     change.manifest = manifest;

@@ -1,4 +1,5 @@
 /* The registry's instance: its settings, its locks, its cache. */
+#include "registry/referrers.h"
 #include "registry/registry_priv.h"
 
 static void manifest_ref_value(void *value)
@@ -11,6 +12,17 @@ static void manifest_unref_value(void *value)
     manifest_unref(value);
 }
 
+static void referrer_ref_value(void *value)
+{
+    referrer_ref(value);
+}
+
+static void referrer_unref_value(void *value)
+{
+    referrer_unref(value);
+}
+
+static const struct cache_value_ops referrer_values = {referrer_ref_value, referrer_unref_value};
 static const struct cache_value_ops manifest_values = {manifest_ref_value, manifest_unref_value};
 
 enum err_code registry_new(struct store *store, const struct registry_settings *settings, struct registry **out,
@@ -24,10 +36,11 @@ enum err_code registry_new(struct store *store, const struct registry_settings *
         pthread_mutex_init(&registry->digest_locks[i], NULL);
         pthread_mutex_init(&registry->tag_locks[i], NULL);
     }
-    pthread_mutex_init(&registry->big_manifest_lock, NULL);
+    pthread_mutex_init(&registry->big_json_lock, NULL);
     registry->cache = cache_new((size_t) settings->cache_bytes_max, &manifest_values);
+    registry->referrers = cache_new((size_t) settings->cache_bytes_max, &referrer_values);
     registry->sessions = sessions_new();
-    if (!registry->cache || !registry->sessions) {
+    if (!registry->cache || !registry->referrers || !registry->sessions) {
         registry_free(registry);
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     }
@@ -41,12 +54,13 @@ void registry_free(struct registry *registry)
     if (!registry)
         return;
     cache_free(registry->cache);
+    cache_free(registry->referrers);
     sessions_free(registry->sessions);
     for (size_t i = 0; i < STRIPE_COUNT; i++) {
         pthread_mutex_destroy(&registry->digest_locks[i]);
         pthread_mutex_destroy(&registry->tag_locks[i]);
     }
-    pthread_mutex_destroy(&registry->big_manifest_lock);
+    pthread_mutex_destroy(&registry->big_json_lock);
     free(registry);
 }
 
@@ -58,7 +72,9 @@ void registry_update_settings(struct registry *registry, const struct registry_s
     registry->deletes = settings->deletes;
     registry->redirect = settings->redirect;
     registry->redirect_expires_s = settings->redirect_expires_s;
-    cache_resize(registry->cache, (size_t) settings->cache_bytes_max);
+    size_t referrers_bytes_max = (size_t) settings->cache_bytes_max / REFERRERS_CACHE_SHARE;
+    cache_resize(registry->cache, (size_t) settings->cache_bytes_max - referrers_bytes_max);
+    cache_resize(registry->referrers, referrers_bytes_max);
 }
 
 struct store *registry_store(struct registry *registry)

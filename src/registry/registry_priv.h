@@ -28,12 +28,16 @@
 /* Where other nodes write too, references and manifests in memory are believed this long; tags never. */
 #define STALE_MS_MAX 30000
 #define SMALL_OBJECT_BYTES_MAX 4096 /* tags and references */
+#define BIG_JSON_BYTES (256 * 1024) /* JSON trees of bigger texts are built one at a time */
+#define REFERRER_DESCRIPTOR_BYTES_MAX (REGISTRY_MANIFEST_BYTES_MAX - 1024) /* so that one alone is a page */
+#define REFERRERS_CACHE_SHARE 4 /* one in so many of the cache's bytes is for referrers' descriptors */
 
 struct sessions;
 
 struct registry {
     struct store *store;
     struct cache *cache;
+    struct cache *referrers;   /* descriptors: a cache of their own, so that a long list drives nothing else out */
     struct sessions *sessions; /* uploads being appended to; upload.c */
     _Atomic uint64_t upload_idle_ms_max;
     _Atomic bool sparse_indexes, check_references, deletes;
@@ -41,7 +45,7 @@ struct registry {
     _Atomic uint32_t redirect_expires_s;
     pthread_mutex_t digest_locks[STRIPE_COUNT];
     pthread_mutex_t tag_locks[STRIPE_COUNT];
-    pthread_mutex_t big_manifest_lock; /* one big JSON tree in memory at a time */
+    pthread_mutex_t big_json_lock; /* one big JSON tree in memory at a time */
 };
 
 /* A lock held until the end of the scope. */
@@ -92,6 +96,12 @@ static inline bool registry_is_fresh(const struct registry *registry, uint64_t r
 static inline pthread_mutex_t *lock_if_exclusive(const struct registry *registry, pthread_mutex_t *mutex)
 {
     return registry_is_exclusive(registry) ? lock_mutex(mutex) : NULL;
+}
+
+/* Held while a JSON text of that length is parsed and its tree is in memory; taken before all others. */
+static inline pthread_mutex_t *lock_if_big(struct registry *registry, size_t json_bytes)
+{
+    return json_bytes > BIG_JSON_BYTES ? lock_mutex(&registry->big_json_lock) : NULL;
 }
 
 /* ERR_METHOD_UNSUPPORTED when deletes are off. */
@@ -148,6 +158,12 @@ enum err_code tag_decode(struct str bytes, struct digest *out, struct err *err);
 /* Read a manifest from the store, past the cache. ERR_NOT_FOUND; ERR_CORRUPT when its bytes are not its digest's. */
 enum err_code manifest_load(struct store *store, const struct repo_name *repo, const struct digest *digest,
                             struct manifest **out, struct err *err);
+
+/* ---- referrers_load.c ---- */
+
+/* Remember a descriptor that was just written: the next list of its subject need not fetch it. */
+void referrer_pushed(struct registry *registry, const struct repo_name *repo, const struct digest *subject,
+                     const struct digest *digest, struct str descriptor, struct str artifact_type);
 
 /* ---- upload.c ---- */
 

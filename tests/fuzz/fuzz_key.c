@@ -29,6 +29,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case KEY_REFERRER:
         key_referrer(&parts.repo, &parts.digest, &parts.referrer, again);
         break;
+    case KEY_SNAPSHOT:
+        key_snapshot(&parts.repo, &parts.digest, &parts.part, again);
+        break;
     case KEY_CATALOG:
         key_catalog(&parts.repo, again);
         break;

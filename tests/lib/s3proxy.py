@@ -147,6 +147,8 @@ class Proxy:
         self.lock = threading.Lock()
         self.requests = []
         self.active = 0
+        self.unanswered = set()
+        self.peak = 0  # of requests whose answers have not begun to be passed on, since the last measure() began
         self.listener = socket.create_server(("127.0.0.1", port), backlog=256)
         self.port = self.listener.getsockname()[1]
         self.open = set()
@@ -176,12 +178,12 @@ class Proxy:
         """A Count of the requests that end meanwhile. What the measured action left running is waited for."""
         self.settle()
         with self.lock:
-            first = len(self.requests)
+            first, self.peak = len(self.requests), 0
         count = Count()
         yield count
         self.settle()
         with self.lock:
-            count.requests = self.requests[first:]
+            count.requests, count.peak = self.requests[first:], self.peak
 
     def settle(self, quiet_s=0.15):
         """Wait until nothing was under way for a moment."""
@@ -213,11 +215,14 @@ class Proxy:
                 head = client.head()
                 with self.lock:
                     self.active += 1
+                    self.unanswered.add(client)
+                    self.peak = max(self.peak, len(self.unanswered))
                 try:
                     self._exchange(client, server, *head)
                 finally:
                     with self.lock:
                         self.active -= 1
+                        self.unanswered.discard(client)
         except (Broken, OSError):
             pass
         finally:
@@ -319,6 +324,7 @@ class Proxy:
             self._note_size(request, target)
         with self.lock:
             self.requests.append(request)
+            self.unanswered.discard(client)
         if to:
             to.sock.sendall(raw)
         if fault == CUT_ANSWER:
@@ -348,6 +354,7 @@ class Count:
 
     def __init__(self):
         self.requests = []
+        self.peak = 0  # of those under way at once
 
     def __len__(self):
         return len(self.requests)

@@ -31,6 +31,12 @@ static void test_spelling(void **state)
     assert_string_equal(key, "repos/team/app.x/_referrers/sha256/" HEX_A "/sha256-" HEX_B);
     key_referrers_prefix(&repo, &a, key);
     assert_string_equal(key, "repos/team/app.x/_referrers/sha256/" HEX_A "/");
+    struct snapshot_part part = {.digits = 0};
+    key_snapshot(&repo, &a, &part, key);
+    assert_string_equal(key, "repos/team/app.x/_referrers/sha256/" HEX_A ".snapshot");
+    part = (struct snapshot_part){.algorithm = DIGEST_SHA512, .digits = 2, .value = 0x0f};
+    key_snapshot(&repo, &a, &part, key);
+    assert_string_equal(key, "repos/team/app.x/_referrers/sha256/" HEX_A ".sha512-0f.snapshot");
     key_catalog(&repo, key);
     assert_string_equal(key, "names/team.app..x");
     blob_key_format(&a, key);
@@ -101,6 +107,17 @@ static void check_round_trips(const struct repo_name *repo, const struct digest 
     assert_string_equal(parts.repo.text, repo->text);
     assert_true(digest_equal(&parts.digest, a));
     assert_true(digest_equal(&parts.referrer, b));
+
+    static const struct snapshot_part snapshots[] = {
+        {.digits = 0}, {DIGEST_SHA256, 1, 0}, {DIGEST_SHA512, 1, 15}, {DIGEST_SHA256, 2, 255}};
+    for (size_t i = 0; i < COUNT_OF(snapshots); i++) {
+        key_snapshot(repo, a, &snapshots[i], key);
+        key_parse(key, &parts);
+        assert_int_equal(parts.kind, KEY_SNAPSHOT);
+        assert_string_equal(parts.repo.text, repo->text);
+        assert_true(digest_equal(&parts.digest, a));
+        assert_memory_equal(&parts.part, &snapshots[i], sizeof(parts.part));
+    }
 
     key_catalog(repo, key);
     key_parse(key, &parts);
@@ -178,7 +195,17 @@ static void test_foreign_keys(void **state)
         "repos/a/_referrers/sha256/" HEX_A,
         "repos/a/_referrers/sha256/" HEX_A "/" HEX_B,
         "repos/a/_referrers/sha256/" HEX_A "/sha256-" HEX_B "/x",
-        "repos/a/_referrers/sha256/" HEX_A ".snapshot",
+        "repos/a/_referrers/" HEX_A ".snapshot",
+        "repos/a/_referrers/sha512/" HEX_A ".snapshot",
+        "repos/a/_referrers/sha256/" HEX_A ".snapshot/x",
+        "repos/a/_referrers/sha256/" HEX_A "..snapshot",
+        "repos/a/_referrers/sha256/" HEX_A ".sha256-.snapshot",
+        "repos/a/_referrers/sha256/" HEX_A ".sha256-g.snapshot",
+        "repos/a/_referrers/sha256/" HEX_A ".sha256-012.snapshot",
+        "repos/a/_referrers/sha256/" HEX_A ".md5-0.snapshot",
+        "repos/a/_referrers/sha256/" HEX_A "-sha256-0.snapshot",
+        "repos/a/_referrers/sha256/" HEX_A ".snapshots",
+        "repos/a/_referrers/sha256/.snapshot",
         "repos/a/_other/sha256/" HEX_A,
         "repos/a/_/x",
         "names/",
