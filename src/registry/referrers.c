@@ -263,11 +263,19 @@ static enum err_code parts_answer(struct listing *listing, const struct snapshot
 
 /* ---- batches ---- */
 
+/* How many the page may still take, and one that finds it full; an entry's bytes are guessed from those it has. */
 static size_t names_wanted(const struct listing *listing)
 {
-    if (!listing->query->limit || is_filtered(listing))
-        return REFERRERS_NAMES_MAX;
-    return listing->query->limit - listing->entries + 1;
+    size_t wanted = REFERRERS_NAMES_MAX, used = listing->json.len;
+    if (is_filtered(listing))
+        return wanted;
+    if (listing->query->limit && listing->query->limit - listing->entries + 1 < wanted)
+        wanted = listing->query->limit - listing->entries + 1;
+    if (listing->entries == 0)
+        return wanted;
+    size_t bytes_left = used < REFERRERS_PAGE_BYTES_MAX ? REFERRERS_PAGE_BYTES_MAX - used : 0;
+    size_t fitting = bytes_left / (used / listing->entries) + 2;
+    return fitting < wanted ? fitting : wanted;
 }
 
 /* The next entry of the fallback tag that belongs in this batch. */

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import random
 import threading
+import time
 
 import orlop
 import pytest
@@ -19,7 +20,7 @@ COLD_EXTRA, COLD_AT_ONCE = 20, 16
 PUSHERS = 8
 
 RACE_OPERATIONS = 10_000 if orlop.full_run() else 1200
-RACE_REFERRERS = 400
+RACE_REFERRERS = 1500 if orlop.full_run() else 300  # there at most
 WRITERS, DELETERS, LISTERS = 8, 4, 4
 
 table = []
@@ -130,7 +131,7 @@ class Subject:
         assert set(numbers) == self.present and len(numbers) == len(self.present)
 
 
-@pytest.mark.deadline(900)
+@pytest.mark.deadline(3600 if orlop.full_run() else 300)
 @pytest.mark.parametrize("number", BUDGETS)
 def test_budget(new_node, store, repo, number):
     pusher, _ = new_node(behind_proxy=False)
@@ -238,11 +239,12 @@ class Truth:
         self.left = RACE_OPERATIONS
 
     def begin(self, is_push):
-        """A number to push (or delete) that nobody else changes meanwhile; None: none now."""
+        """A number to push (or delete) that nobody else changes meanwhile; None: there is none, or no operation left."""
         with self.lock:
             numbers = [n for n, present in self.present.items() if present != is_push and n not in self.busy]
-            if not numbers:
+            if not numbers or self.left == 0:
                 return None
+            self.left -= 1
             number = random.choice(numbers)
             self.busy.add(number)
             self.version[number] += 1
@@ -263,13 +265,9 @@ class Truth:
             same = {n: present for n, (present, version) in before.items() if self.version[n] == version}
         return {n for n, present in same.items() if present}, {n for n, present in same.items() if not present}
 
-    def next_operation(self):
-        with self.lock:
-            self.left -= 1
-            return self.left >= 0
 
 
-@pytest.mark.deadline(1800 if orlop.full_run() else 180)
+@pytest.mark.deadline(3600 if orlop.full_run() else 180)
 def test_race(new_node, store, repo):
     """On two nodes, of which one remembers nothing and so lives on snapshots."""
     nodes = [new_node(behind_proxy=False)[0], new_node("--registry-cache-bytes-max", "0", behind_proxy=False)[0]]
@@ -280,6 +278,7 @@ def test_race(new_node, store, repo):
     def change(own, is_push):
         number = truth.begin(is_push)
         if number is None:
+            time.sleep(0.005)
             return
         (subject.push if is_push else subject.delete)(own, number)
         truth.end(number)
@@ -295,10 +294,11 @@ def test_race(new_node, store, repo):
         assert not gone & set(listed), f"deleted, but listed: {sorted(gone & set(listed))}"
         with truth.lock:
             done["listed"] += 1
+            truth.left = max(0, truth.left - 1)
 
     def run(index, action):
         with nodes[index % 2].server.client() as own:
-            while truth.next_operation():
+            while truth.left:
                 action(own)
 
     actions = [lambda own: change(own, True)] * WRITERS + [lambda own: change(own, False)] * DELETERS + [look] * LISTERS

@@ -11,7 +11,7 @@
 #include <time.h>
 
 #define TEN_THOUSAND 10000
-#define VERY_MANY 40000
+#define VERY_MANY 100000
 #define SNAPSHOTS_MAX 64
 #define S3_PAGE 1000
 
@@ -202,13 +202,14 @@ static void referrers_add(enum digest_algorithm algorithm, size_t from, size_t c
 /* ---- asking ---- */
 
 /* The page's digests must be those from referrers[from] on; how many they are. */
-static size_t page_match(const char *json, size_t from)
+static size_t page_match(const struct referrers_page *page, size_t from)
 {
     size_t count = 0;
     static const char mark[] = "\"digest\":\"";
-    for (const char *at = json; (at = strstr(at, mark)); count++) {
+    const char *end = page->json.ptr + page->json.len;
+    for (const char *at = page->json.ptr; (at = memmem(at, (size_t) (end - at), mark, strlen(mark))); count++) {
         char text[DIGEST_TEXT_BYTES_MAX];
-        at += sizeof(mark) - 1;
+        at += strlen(mark);
         assert_true(from + count < remote.count);
         digest_format(&remote.referrers[from + count], text);
         assert_memory_equal(at, text, strlen(text));
@@ -226,7 +227,7 @@ static size_t list_all(struct fixture *fixture, size_t limit)
         struct referrers_page page;
         assert_ok(referrers_list(fixture->registry, &query, &page, &fixture->err));
         assert_true(page.json.len < 4 * 1024 * 1024);
-        size_t count = page_match(page.json.ptr, seen);
+        size_t count = page_match(&page, seen);
         assert_true(limit == 0 || count <= limit);
         seen += count;
         pages++;
@@ -298,15 +299,15 @@ static void test_very_many(void **state)
     struct fixture *fixture = *state;
     referrers_add(DIGEST_SHA256, 0, VERY_MANY);
     size_t pages = list_all(fixture, 0);
-    assert_true(pages >= 3 && remote.peak <= 16);
+    assert_true(pages >= 7 && remote.peak <= 16);
     (void) list_all(fixture, 0); /* in the meantime the snapshot was split: its parts are written now */
     (void) list_all(fixture, 0);
     set_cache(fixture, 0);
     counters_reset();
     assert_int_equal(list_all(fixture, 0), pages);
     assert_true(remote.gets == pages && remote.puts == 0); /* of each page's fallback tag */
-    assert_true(remote.snapshot_gets <= 16 + 3 * pages);
-    assert_true(remote.lists <= 17 * pages);
+    assert_true(remote.snapshot_gets <= 16 + 4 * pages);
+    assert_true(remote.lists <= 18 * pages);
 }
 
 static void test_both_algorithms(void **state)
@@ -464,7 +465,7 @@ static void test_deleted_while_listing(void **state)
             remote.referrers[kept++] = remote.referrers[i];
     }
     remote.count = kept;
-    assert_int_equal(page_match(page.json.ptr, 0), kept);
+    assert_int_equal(page_match(&page, 0), kept);
     buf_free(&page.json);
     (void) list_all(fixture, 0);
 }
