@@ -146,6 +146,7 @@ GROUPS = {
     "budgets": own_tests("test_budgets.py"),
     "API tests": api_tests,
     "nodes": own_tests("test_nodes.py", "test_start.py", "test_redirects.py"),
+    "referrers": own_tests("test_referrers.py"),
     "conformance": conformance,
     "clients redirect": clients("always"),
     "clients stream": clients("never"),

@@ -1,7 +1,7 @@
 #include "fixture.h"
 
 #include "registry/check.h"
-#include "registry/keys.h"
+#include "registry/referrers.h"
 #include "store/blob_key.h"
 
 /* What a check found: lines of "error|leftover KIND KEY". */
@@ -268,6 +268,38 @@ static void test_referrers(void **state)
     assert_finding(fixture, "leftover referrer-unlisted", manifest);
 }
 
+static void write_snapshot(struct fixture *fixture, const char *key, const struct digest *referrer, const char *text)
+{
+    struct snapshot_entry entry = {*referrer, STR("a/b"), str_from(text)};
+    auto_buf bytes = BUF_INIT(STORE_OBJECT_BYTES_MAX);
+    snapshot_begin(&bytes);
+    assert_true(snapshot_add(&bytes, &entry));
+    snapshot_end(&bytes, false);
+    object_put(fixture, key, buf_str(&bytes));
+}
+
+static void test_snapshots(void **state)
+{
+    struct fixture *fixture = *state;
+    struct sample sample = fill(fixture);
+    static const struct snapshot_part whole = {.digits = 0};
+    struct digest gone = sha256_of("gone");
+    char key[KEY_BYTES], descriptor[KEY_BYTES], line[KEY_BYTES + 64];
+    auto_buf text = BUF_INIT(0);
+    key_snapshot(&fixture->repo, &sample.image, &whole, key);
+    key_referrer(&fixture->repo, &sample.image, &sample.referrer, descriptor);
+    file_read(fixture, descriptor, &text);
+    write_snapshot(fixture, key, &sample.referrer, text.ptr);
+    assert_findings(fixture, false, CLEAN);
+    write_snapshot(fixture, key, &gone, "what it was"); /* old: no harm */
+    assert_findings(fixture, false, CLEAN);
+    object_put(fixture, key, STR("orlop-referrers 1 whole "));
+    assert_finding(fixture, "leftover snapshot-unusable", key);
+    write_snapshot(fixture, key, &sample.referrer, "{}"); /* this would be believed */
+    (void) snprintf(line, sizeof(line), "error snapshot-wrong %s", key);
+    assert_findings(fixture, false, (const char *const[]){line, NULL});
+}
+
 static void test_catalog(void **state)
 {
     struct fixture *fixture = *state;
@@ -389,6 +421,7 @@ int main(void)
         CHECK_TEST(test_a_stored_manifest_that_is_not_valid),
         CHECK_TEST(test_tags),
         CHECK_TEST(test_referrers),
+        CHECK_TEST(test_snapshots),
         CHECK_TEST(test_catalog),
         CHECK_TEST(test_unknown_objects),
         CHECK_TEST(test_uploads),

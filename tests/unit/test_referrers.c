@@ -1,8 +1,8 @@
 #include "fixture.h"
 
 #include "base/json.h"
-#include "registry/keys.h"
-#include "registry/listing.h"
+#include "registry/check.h"
+#include "registry/referrers.h"
 
 #include <pthread.h>
 
@@ -229,25 +229,128 @@ static void test_pages(void **state)
     assert_int_equal(count(fixture, &query), 7);
 }
 
+/* Descriptors without their manifests. */
+static void write_descriptors(struct fixture *fixture, const struct digest *subject, int from, int to)
+{
+    for (int i = from; i < to; i++) {
+        char key[KEY_BYTES], note[16], text[200];
+        (void) snprintf(note, sizeof(note), "%d", i);
+        struct digest digest = sha256_of(note);
+        key_referrer(&fixture->repo, subject, &digest, key);
+        (void) snprintf(text, sizeof(text), "{\"mediaType\":\"x\",\"digest\":\"%s\",\"size\":1}", digest_text(&digest));
+        file_write(fixture, key, str_from(text));
+    }
+}
+
 static void test_many(void **state)
 {
     struct fixture *fixture = *state;
     struct digest subject = sha256_of("subject");
     size_t pages;
-    for (int i = 0; i < MANY; i++) {
-        char key[KEY_BYTES], note[16], text[200];
-        (void) snprintf(note, sizeof(note), "%d", i);
-        struct digest digest = sha256_of(note);
-        key_referrer(&fixture->repo, &subject, &digest, key);
-        (void) snprintf(text, sizeof(text), "{\"mediaType\":\"x\",\"digest\":\"%s\",\"size\":1}", digest_text(&digest));
-        file_write(fixture, key, str_from(text));
-    }
+    write_descriptors(fixture, &subject, 0, MANY);
     struct referrers_query query = query_of(fixture, &subject);
     assert_int_equal(follow(fixture, query, &pages), MANY);
     assert_int_equal(pages, 1);
     query.limit = 1000;
     assert_int_equal(follow(fixture, query, &pages), MANY);
     assert_int_equal(pages, 2);
+}
+
+/* Keys are the truth: a snapshot adds nothing, and hides nothing. */
+static void test_snapshot_beside_its_subject(void **state)
+{
+    struct fixture *fixture = *state;
+    static const struct snapshot_part whole = {.digits = 0};
+    struct digest subject = sha256_of("subject");
+    struct referrers_query query = query_of(fixture, &subject);
+    char snapshot[KEY_BYTES], key[KEY_BYTES], note[16];
+    key_snapshot(&fixture->repo, &subject, &whole, snapshot);
+    write_descriptors(fixture, &subject, 0, 16);
+    assert_int_equal(count(fixture, &query), 16);
+    assert_false(object_exists(fixture, snapshot)); /* so few are not worth one */
+    fixture_reopen(fixture);
+    write_descriptors(fixture, &subject, 16, 40);
+    assert_int_equal(count(fixture, &query), 40);
+    assert_true(object_exists(fixture, snapshot));
+    fixture_reopen(fixture);
+    write_descriptors(fixture, &subject, 40, 50);
+    assert_int_equal(count(fixture, &query), 50);
+    for (int i = 0; i < 50; i++) {
+        (void) snprintf(note, sizeof(note), "%d", i);
+        struct digest digest = sha256_of(note);
+        key_referrer(&fixture->repo, &subject, &digest, key);
+        object_delete(fixture, key);
+    }
+    assert_int_equal(count(fixture, &query), 0);
+    struct digest last = push_image(fixture, &fixture->repo, NULL, &subject, NULL, "last");
+    assert_int_equal(count(fixture, &query), 1);
+    assert_ok(manifest_delete(fixture->registry, &fixture->repo, &last, &fixture->err));
+    fixture_reopen(fixture);
+    assert_int_equal(count(fixture, &query), 0);
+    struct check_totals totals;
+    static const struct check_callbacks silent;
+    assert_ok(registry_check(fixture->store, false, &silent, &totals, &fixture->err));
+    assert_int_equal(totals.errors, 0);
+}
+
+static void test_damaged_descriptor(void **state)
+{
+    struct fixture *fixture = *state;
+    struct digest subject = sha256_of("subject");
+    struct digest referrer = push_image(fixture, &fixture->repo, NULL, &subject, "a/b", "whole");
+    struct referrers_query query = query_of(fixture, &subject);
+    char key[KEY_BYTES];
+    auto_buf good = BUF_INIT(0);
+    key_referrer(&fixture->repo, &subject, &referrer, key);
+    file_read(fixture, key, &good);
+    static const char *const texts[] = {"", "{", "[]", "{\"mediaType\":\"x\"} and more"};
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        struct referrers_page page;
+        file_write(fixture, key, str_from(texts[i]));
+        fixture_reopen(fixture);
+        assert_ok(referrers_list(fixture->registry, &query, &page, &fixture->err));
+        assert_non_null(strstr(page.json.ptr, good.ptr)); /* as its manifest says */
+        buf_free(&page.json);
+    }
+}
+
+/* A descriptor as long as one may be is a page of its own below 4 MiB; a longer one's manifest is refused. */
+static void test_longest_descriptor(void **state)
+{
+    struct fixture *fixture = *state;
+    struct digest subject = sha256_of("subject");
+    struct referrers_query query = query_of(fixture, &subject);
+    struct referrers_page page;
+    auto_mem char *note = malloc(REFERRER_DESCRIPTOR_BYTES_MAX);
+    assert_non_null(note);
+    (void) push_image(fixture, &fixture->repo, NULL, &subject, NULL, "");
+    assert_ok(referrers_list(fixture->registry, &query, &page, &fixture->err));
+    size_t head_bytes = strlen("{\"schemaVersion\":2,\"mediaType\":\"" OCI_INDEX "\",\"manifests\":[]}");
+    size_t room = REFERRER_DESCRIPTOR_BYTES_MAX - (page.json.len - head_bytes) - 4; /* the size takes 7 digits, not 3 */
+    buf_free(&page.json);
+    for (int over = 1; over >= 0; over--) {
+        auto_buf text = BUF_INIT(0);
+        struct manifest_put_result result;
+        memset(note, 'n', room + (size_t) over);
+        note[room + (size_t) over] = '\0';
+        image_text(fixture, &fixture->repo, &subject, NULL, note, &text);
+        struct manifest_put put = {.repo = &fixture->repo, .bytes = buf_str(&text)};
+        assert_int_equal(manifest_put(fixture->registry, &put, &result, &fixture->err),
+                         over ? ERR_MANIFEST_INVALID : ERR_OK);
+    }
+    query.limit = 1;
+    char next[DIGEST_TEXT_BYTES_MAX] = "";
+    size_t longest = 0;
+    for (int i = 0; i < 2; i++) {
+        query.after = next;
+        fixture_reopen(fixture);
+        assert_ok(referrers_list(fixture->registry, &query, &page, &fixture->err));
+        longest = page.json.len > longest ? page.json.len : longest;
+        memcpy(next, page.next, sizeof(next));
+        buf_free(&page.json);
+    }
+    assert_int_equal(longest, REFERRER_DESCRIPTOR_BYTES_MAX + head_bytes);
+    assert_true(longest < 4 * 1024 * 1024);
 }
 
 static void test_pages_are_bounded_in_bytes(void **state)
@@ -278,7 +381,7 @@ static void test_pages_are_bounded_in_bytes(void **state)
 static void push_fallback(struct fixture *fixture, const struct digest *subject, const struct digest *entries, size_t n)
 {
     char tag[DIGEST_TEXT_BYTES_MAX];
-    auto_buf text = BUF_INIT(100000);
+    auto_buf text = BUF_INIT(1000000);
     struct registry_settings settings = fixture->settings;
     settings.sparse_indexes = true;
     registry_update_settings(fixture->registry, &settings);
@@ -356,6 +459,25 @@ static void test_only_fallback_entries(void **state)
     query.limit = 20;
     assert_int_equal(follow(fixture, query, &pages), COUNT_OF(entries));
     assert_int_equal(pages, 3);
+}
+
+static void test_fallback_limit(void **state)
+{
+    struct fixture *fixture = *state;
+    struct digest subject = sha256_of("subject"), entries[REFERRERS_FOLD_MAX + 1];
+    for (size_t i = 0; i < COUNT_OF(entries); i++) {
+        char text[32];
+        (void) snprintf(text, sizeof(text), "not here %zu", i);
+        entries[i] = sha256_of(text);
+    }
+    entries[REFERRERS_FOLD_MAX - 1] =
+        push_image(fixture, &fixture->repo, NULL, NULL, NULL, "the last that is looked at");
+    entries[REFERRERS_FOLD_MAX] = push_image(fixture, &fixture->repo, NULL, NULL, NULL, "one too many");
+    push_fallback(fixture, &subject, entries, COUNT_OF(entries));
+    struct referrers_query query = query_of(fixture, &subject);
+    auto_json root = NULL;
+    assert_int_equal(list(fixture, &query, &root, NULL), 1);
+    assert_true(lists(root, &entries[REFERRERS_FOLD_MAX - 1]));
 }
 
 static void test_a_tag_that_only_looks_like_a_fallback(void **state)
@@ -440,10 +562,14 @@ int main(void)
         REFERRERS_TEST(test_filter),
         REFERRERS_TEST(test_pages),
         REFERRERS_TEST(test_many),
+        REFERRERS_TEST(test_snapshot_beside_its_subject),
+        REFERRERS_TEST(test_damaged_descriptor),
+        REFERRERS_TEST(test_longest_descriptor),
         REFERRERS_TEST(test_pages_are_bounded_in_bytes),
         REFERRERS_TEST(test_fallback_entries_are_folded_in),
         REFERRERS_TEST(test_fallback_entries_are_listed_once),
         REFERRERS_TEST(test_only_fallback_entries),
+        REFERRERS_TEST(test_fallback_limit),
         REFERRERS_TEST(test_a_tag_that_only_looks_like_a_fallback),
         REFERRERS_TEST(test_threads),
     };
