@@ -290,6 +290,10 @@ static void answer_put(struct sim_bucket *bucket, const struct sim_request *requ
     const char *nonce = header(request, "x-amz-meta-orlop-nonce");
     const char *if_match = header(request, "if-match");
     const struct sim_object *there = sim_bucket_find(bucket, request->key);
+    if (bucket->ways.refuses_conditions && (if_match || header(request, "if-none-match"))) {
+        sim_bucket_error(501, "NotImplemented", answer, out);
+        return;
+    }
     if (header(request, "if-none-match") && there && !bucket->ways.ignores_if_none_match) {
         sim_bucket_error(412, "PreconditionFailed", answer, out);
         return;

@@ -26,6 +26,8 @@ struct sim_bucket_ways {
     bool complete_wants_all_parts;
     /* At most this many entries on a page of a listing, whatever max-keys says; 0: 1000. */
     size_t page_entries;
+    /* It knows no conditions: 501 to whoever asks for one. */
+    bool refuses_conditions;
     /* Least bytes of a part that is not the last. */
     uint64_t part_bytes_min;
     /* Broken on purpose, to prove that tests notice. */

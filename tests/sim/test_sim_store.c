@@ -74,6 +74,16 @@ static void choose_faults(struct sim_net_settings *net)
         net->weights[i] = i != SIM_FAULT_LATE && i != SIM_FAULT_TIMEOUT_BEFORE && i != SIM_FAULT_TIMEOUT_AFTER;
 }
 
+/* Does a node that opens such a bucket know whether others may write to it as well? */
+static int expect_exclusive(struct place *place, struct sim_bucket_ways ways, bool expected, const char *name)
+{
+    place->ways = ways;
+    bool exclusive = store_caps(suite_sim_open(place))->exclusive;
+    suite_sim_close(place, NULL);
+    printf(exclusive == expected ? "[       OK ] %s\n" : "[  FAILED  ] %s\n", name);
+    return exclusive != expected;
+}
+
 int main(int argc, char **argv)
 {
     struct place place = {0};
@@ -85,6 +95,11 @@ int main(int argc, char **argv)
     log_set_level(LOG_ERROR);
     sim_begin(1);
     int failures = store_suite_run(&driver);
+    failures += expect_exclusive(&place, (struct sim_bucket_ways){0}, false, "conditions_are_honoured");
+    failures += expect_exclusive(&place, (struct sim_bucket_ways){.ignores_if_none_match = true}, true,
+                                 "conditions_are_ignored");
+    failures +=
+        expect_exclusive(&place, (struct sim_bucket_ways){.refuses_conditions = true}, true, "conditions_are_refused");
     choose_faults(&place.net);
     for (uint64_t seed = 1; seed <= FAULTY_SEEDS; seed++) {
         char name[64];
