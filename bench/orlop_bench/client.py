@@ -242,6 +242,31 @@ def push_chunked(port: int, repository: str, body: Body, before_put: Callable[[]
     return times
 
 
+def push_in_chunks(port: int, repository: str, body: Body, chunk_bytes: int) -> PushTimes:
+    """POST, PATCHes of chunk_bytes each with its Content-Range, PUT."""
+    times = PushTimes()
+    with Connection(port) as connection:
+        begin = time.perf_counter()
+        upload = _open_upload(connection, repository)
+        times.post_s = time.perf_counter() - begin
+
+        begin, at = time.perf_counter(), 0
+        for chunk in body.chunks(chunk_bytes):
+            fields = {"Content-Type": "application/octet-stream", "Content-Range": f"{at}-{at + len(chunk) - 1}"}
+            answer = connection.request("PATCH", upload, fields, chunk).expect(f"PATCH at {at}", 202)
+            at += len(chunk)
+            upload = _location(answer)
+            if answer.headers.get("range", "").removeprefix("bytes=") != f"0-{at - 1}":
+                raise WrongAnswer(f"PATCH: Range: {answer.headers.get('range')}, sent {at} bytes")
+        times.patch_s = time.perf_counter() - begin
+
+        begin = time.perf_counter()
+        answer = connection.request("PUT", _with_digest(upload, body.digest))
+        times.put_s = time.perf_counter() - begin
+        _check_commit(answer, body)
+    return times
+
+
 def push_single(port: int, repository: str, body: Body) -> PushTimes:
     """POST, then one PUT with the whole body."""
     times = PushTimes()

@@ -29,6 +29,18 @@ class Body:
         yield memoryview(self.ending)
 
 
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """The bytes in chunks of exactly that size, but for the last."""
+        gathered = b""
+        for piece in self.pieces(size):
+            gathered += piece
+            while len(gathered) >= size:
+                yield gathered[:size]
+                gathered = gathered[size:]
+        if gathered:
+            yield gathered
+
+
 @dataclass
 class Source:
     """A file of size - ENDING_BYTES bytes, mapped; gives bodies of any size, repeating the file for larger ones."""

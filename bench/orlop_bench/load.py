@@ -7,9 +7,10 @@ import sys
 import time
 from pathlib import Path
 
-from . import client
+from . import client, wrk
 from .content import Source
-from .measure import MANIFEST_BYTES, MIB, REPOSITORY, run_wrk
+from .plan import MIB, REPOSITORY
+from .workloads.reads import CONNECTIONS, MANIFEST_BYTES
 
 PUSH_BYTES = 256 * MIB
 PUSH_TOTAL_BYTES_MAX = 8 << 30
@@ -19,7 +20,8 @@ SMALL_BLOB_BYTES = 8192
 def load_manifest(port: int, seconds: float, directory: Path, by_tag: bool) -> str:
     image, blobs = client.make_image(REPOSITORY, "latest", MANIFEST_BYTES)
     client.push_image(port, image, blobs)
-    found = run_wrk(port, image.target(image.tag if by_tag else image.digest), 1, int(seconds))
+    target = image.target(image.tag if by_tag else image.digest)
+    found = wrk.get(port, target, threads=1, connections=CONNECTIONS, seconds=int(seconds))
     return f"{found['requests'] / (found['duration_us'] / 1e6):.0f} requests/s, errors {found['errors']}"
 
 

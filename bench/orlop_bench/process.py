@@ -3,6 +3,8 @@
 import os
 from dataclasses import dataclass
 
+from .s3 import Traffic
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -11,6 +13,7 @@ class Usage:
     cpu_s: float  # user and system, all threads, also ended ones
     rss_kib: int
     rss_peak_kib: int  # since reset_peak()
+    traffic: Traffic | None = None  # with the object store
 
 
 def tree(pid: int) -> list[int]:

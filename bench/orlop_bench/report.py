@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import shutil
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def terminal_figure(figure: Figure) -> str:
         spread = f"{number(min(series.values))} … {number(max(series.values))}"
         lines.append(
             f"  {series.label:36}{number(series.median):>12}{spread:>26}{cpu_text(series):>9}{memory_text(series):>12}"
+            + ("   S3: {} requests, {} up, {} down".format(*s3_texts(series)) if series.traffic else "")
         )
     return "\n".join(lines)
 
@@ -94,18 +96,31 @@ def markdown(about: dict, figures: list[Figure], left_out: list[str]) -> str:
     lines += ["", "## Figures", "", "CPU seconds are the server's over all rounds, peak RSS its highest in any.", ""]
     for figure in figures:
         lines += [f"### {figure.title}", "", f"{figure.unit}; {figure.note}", ""]
-        lines += ["| | median | lowest | highest | rounds | CPU s | peak RSS |", "|---|--:|--:|--:|--:|--:|--:|"]
+        lines += [*table_head(figure)]
         for series in figure.series.values():
             if not series.valid:
-                lines.append(f"| {cell(series.label)} | void: {cell(series.fault)} | | | | | |")
+                lines.append(f"| {cell(series.label)} | void: {cell(series.fault)} |")
                 continue
             cells = [number(value) for value in (series.median, min(series.values), max(series.values))]
             cells += [str(len(series.values)), cpu_text(series), memory_text(series)]
+            if uses_s3(figure):
+                cells += s3_texts(series)
             lines.append(f"| {cell(series.label)} | {' | '.join(cells)} |")
         lines.append("")
     if left_out:
         lines += ["## Left out", ""] + [f"- {what}" for what in left_out] + [""]
     return "\n".join(lines)
+
+
+def uses_s3(figure: Figure) -> bool:
+    return any(series.traffic for series in figure.series.values())
+
+
+def table_head(figure: Figure) -> list[str]:
+    names = ["", "median", "lowest", "highest", "rounds", "CPU s", "peak RSS"]
+    if uses_s3(figure):
+        names += ["S3 requests", "bytes to S3", "bytes from S3"]
+    return [f"| {' | '.join(names)} |", "|---" + "|--:" * (len(names) - 1) + "|"]
 
 
 def cell(text: str) -> str:
@@ -130,6 +145,22 @@ def value_text(judgement: Judgement) -> str:
 
 def cpu_text(series: Series) -> str:
     return "–" if series.cpu_s is None else f"{series.cpu_s:.2f}"
+
+
+def s3_texts(series: Series) -> list[str]:
+    """Requests and bytes both ways: medians of the rounds."""
+    if not series.traffic:
+        return ["–", "–", "–"]
+    requests = statistics.median(traffic.requests for traffic in series.traffic)
+    both = ([t.bytes_up for t in series.traffic], [t.bytes_down for t in series.traffic])
+    return [f"{requests:,.0f}", *(bytes_text(statistics.median(counts)) for counts in both)]
+
+
+def bytes_text(count: float) -> str:
+    for power, name in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 1 << power:
+            return f"{count / (1 << power):.2f} {name}"
+    return f"{count:.0f}"
 
 
 def memory_text(series: Series) -> str:

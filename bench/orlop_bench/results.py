@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from .process import Usage
+from .s3 import Traffic
 
 
 class Verdict(Enum):
@@ -24,6 +25,7 @@ class Series:
     fault: str = ""  # the first wrong answer
     cpu_s: float | None = None  # over all rounds
     rss_peak_kib: int | None = None
+    traffic: list[Traffic] = field(default_factory=list)  # with the object store, round by round
 
     def add(self, value: float, usage: Usage | None = None) -> None:
         self.values.append(value)
@@ -33,6 +35,8 @@ class Series:
     def account(self, usage: Usage) -> None:
         self.cpu_s = (self.cpu_s or 0) + usage.cpu_s
         self.rss_peak_kib = max(self.rss_peak_kib or 0, usage.rss_peak_kib)
+        if usage.traffic:
+            self.traffic.append(usage.traffic)
 
     @property
     def valid(self) -> bool:
@@ -44,21 +48,32 @@ class Series:
 
     def as_json(self) -> dict:
         shown = {"values": self.values, "cpu_s": self.cpu_s, "rss_peak_kib": self.rss_peak_kib, "fault": self.fault}
+        if self.traffic:
+            shown["s3"] = [
+                {"requests": traffic.requests, "up": traffic.bytes_up, "down": traffic.bytes_down}
+                | {"operations": {name: count["requests"] for name, count in traffic.operations.items()}}
+                for traffic in self.traffic
+            ]
         return shown | ({"median": self.median} if self.valid else {})
 
 
 @dataclass(frozen=True)
 class Target:
-    """subject (over yardstick, if there is one) is at_least or at_most so much; neither: shown for information."""
+    """
+    subject (over yardstick, if there is one) is at_least or at_most so much; neither: shown for information. times_faster
+    turns the ratio round, for figures that are times.
+    """
 
     subject: str
     yardstick: str = ""
     at_least: float | None = None
     at_most: float | None = None
+    times_faster: bool = False
 
     def bound_text(self, unit: str) -> str:
         bound, sign = (self.at_least, "≥") if self.at_least is not None else (self.at_most, "≤")
-        measure = f"× {self.yardstick}" if self.yardstick else unit
+        over = "× faster than" if self.times_faster else "×"
+        measure = f"{over} {self.yardstick}" if self.yardstick else unit
         return measure if bound is None else f"{sign} {bound:g} {measure}"
 
 
@@ -101,6 +116,8 @@ class Figure:
             return Judgement(*parts, Verdict.LEFT_OUT, unit=unit)
         values = [series.values for series in sides if series]
         # Rounds are interleaved, so the ratio is taken within each: what disturbs a round disturbs both sides.
+        if target.times_faster:
+            values.reverse()
         shown = [a / b for a, b in zip(*values)] if len(values) == 2 else values[0]
         value = statistics.median(shown)
         if target.at_least is None and target.at_most is None:

@@ -1,4 +1,7 @@
-"""The contestants: orlop, nginx (static files), docker-registry. Each in a directory and on ports of its own."""
+"""
+The contestants: orlop, other registries, nginx (static files). Each in a directory and on ports of its own, with its store
+in that directory or in a bucket.
+"""
 
 import errno
 import os
@@ -9,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import process
+from . import process, s3
 from .process import Usage
 
 START_S_MAX = 20
@@ -26,6 +29,7 @@ class Server:
     name: str
     directory: Path
     port: int
+    bucket: s3.Bucket | None = None
     _process: subprocess.Popen | None = None
     _usage_at_mark: Usage = field(default_factory=lambda: Usage(0, 0, 0))
 
@@ -47,17 +51,28 @@ class Server:
     def start(self) -> float:
         """Seconds from the making of the process to its first 200 on /v2/."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        if self.bucket and not self.bucket.name:
+            self.bucket.renew()
         self.prepare()
-        arguments = self.arguments()
+        arguments, environment = self.arguments(), self._environment()
         with open(self.directory / "log", "ab") as log:
             begin = time.perf_counter()
-            self._process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
             while not _answers(self.port):
                 if self._process.poll() is not None or time.perf_counter() - begin > START_S_MAX:
                     self.stop()
                     raise ServerFailed(f"{self.name} does not start:\n{self._log_end()}")
                 time.sleep(0.0002)
             return time.perf_counter() - begin
+
+    def kill(self) -> None:
+        """As a crash would."""
+        assert self._process
+        self._process.kill()
+        self._process.wait()
+        self._process = None
 
     def stop(self) -> None:
         if not self._process:
@@ -78,6 +93,8 @@ class Server:
         """Stop it and remove its store."""
         self.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
+        if self.bucket:
+            self.bucket.discard()
 
     def renew(self) -> float:
         """A fresh process on an empty store; the seconds are start()'s."""
@@ -91,11 +108,19 @@ class Server:
         """Usage counts from here."""
         process.reset_peak(self.pid)
         self._usage_at_mark = self.usage()
+        if self.bucket:
+            self.bucket.proxy.count()
 
     def usage_since_mark(self) -> Usage:
         self.check_alive()
         now = self.usage()
-        return Usage(now.cpu_s - self._usage_at_mark.cpu_s, now.rss_kib, now.rss_peak_kib)
+        traffic = self.bucket.proxy.count() if self.bucket else None
+        return Usage(now.cpu_s - self._usage_at_mark.cpu_s, now.rss_kib, now.rss_peak_kib, traffic)
+
+    def _environment(self) -> dict[str, str]:
+        """Ours, without the AWS settings of whoever runs this."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        return own | (self.bucket.environment() if self.bucket else {})
 
     def _log_end(self) -> str:
         log = self.directory / "log"
@@ -109,11 +134,12 @@ class Orlop(Server):
     program: Path = Path("build/release/orlop")
 
     def arguments(self) -> list[str]:
+        store = f"s3://{self.bucket.name}" if self.bucket else str(self.store)
         return [
             str(self.program), "serve",
             "--listen", f"127.0.0.1:{self.port}",
             "--admin-listen", f"127.0.0.1:{self.port + 1}",
-            "--store", str(self.store),
+            "--store", store,
         ]  # fmt: skip
 
     def version(self) -> str:
@@ -122,7 +148,12 @@ class Orlop(Server):
 
 @dataclass
 class DockerRegistry(Server):
-    """With the settings of Debian's package, less its login."""
+    """
+    With the settings of Debian's package, less its login. On S3 it serves blobs itself, as orlop does for a store at a
+    private address.
+    """
+
+    program: str = "docker-registry"
 
     def prepare(self) -> None:
         self.store.mkdir(exist_ok=True)
@@ -130,17 +161,26 @@ class DockerRegistry(Server):
             "version: 0.1\n"
             "log:\n  fields:\n    service: registry\n"
             "storage:\n  cache:\n    blobdescriptor: inmemory\n"
-            f"  filesystem:\n    rootdirectory: {self.store}\n"
+            f"{self._driver()}"
             "  delete:\n    enabled: true\n"
             f"http:\n  addr: 127.0.0.1:{self.port}\n  headers:\n    X-Content-Type-Options: [nosniff]\n"
             "health:\n  storagedriver:\n    enabled: true\n    interval: 10s\n    threshold: 3\n"
         )
 
     def arguments(self) -> list[str]:
-        return ["docker-registry", "serve", str(self.directory / "config.yml")]
+        return [self.program, "serve", str(self.directory / "config.yml")]
 
     def version(self) -> str:
-        return _first_line(["docker-registry", "--version"])
+        return _first_line([self.program, "--version"])
+
+    def _driver(self) -> str:
+        if not self.bucket:
+            return f"  filesystem:\n    rootdirectory: {self.store}\n"
+        return (
+            f"  s3:\n    region: {s3.REGION}\n    regionendpoint: {self.bucket.proxy.url}\n    bucket: {self.bucket.name}\n"
+            f"    accesskey: {s3.ACCESS_KEY}\n    secretkey: {s3.SECRET_KEY}\n    secure: false\n    v4auth: true\n"
+            "    rootdirectory: /\n  redirect:\n    disable: true\n"
+        )
 
 
 @dataclass

@@ -33,6 +33,7 @@ START_TRIES = 3
 START_TIMEOUT_S = 60
 COMMAND_TIMEOUT_S = 60
 OSD_STARTS_MAX = 10
+REMOVE_TIMEOUT_S = 600
 MEMSTORE_BYTES = 8 << 30
 BLUESTORE_BYTES = 64 << 30
 EXIT_SKIPPED = 77
@@ -51,11 +52,12 @@ class CannotStart(Exception):
 class Rgw:
     """The three daemons. Use as a context manager."""
 
-    def __init__(self, port=0, mon_port=0, objectstore="memstore"):
+    def __init__(self, port=0, mon_port=0, objectstore="memstore", base=None):
         self.port_wanted, self.mon_port_wanted = port, mon_port
         self.port = port or orlop.free_port()
         self.mon_port = mon_port or orlop.free_port()
         self.objectstore = objectstore
+        self.base = base  # where the temporary directory is made
         self.folder = None
         self.processes = {}
         self.buckets = 0
@@ -107,11 +109,17 @@ class Rgw:
         self._run(*request, *keys, "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD")
         return name
 
+    def remove_bucket(self, name):
+        """The bucket with all that is in it, unfinished uploads too; its room is free when this returns."""
+        command = ["bucket", "rm", "--bucket", name, "--purge-objects", "--bypass-gc", "--max-concurrent-ios=64"]
+        self._ceph("radosgw-admin", *command, timeout_s=REMOVE_TIMEOUT_S)
+
     # ---- life ----
 
     def start(self):
         # The monitor's database syncs every write: in memory that costs nothing.
-        base = MEMORY_FOLDER if self.objectstore == "memstore" and os.access(MEMORY_FOLDER, os.W_OK) else None
+        in_memory = self.objectstore == "memstore" and os.access(MEMORY_FOLDER, os.W_OK)
+        base = MEMORY_FOLDER if in_memory and not self.base else self.base
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="orlop-rgw-", dir=base))
         for name in ("mon", "osd", "rgw", "run", "log"):
             (self.folder / name).mkdir()
@@ -201,11 +209,11 @@ class Rgw:
     def _ceph(self, program, *arguments, **options):
         self._run(program, "-c", str(self.folder / "ceph.conf"), *arguments, **options)
 
-    def _run(self, *command, meanwhile=lambda: None):
+    def _run(self, *command, timeout_s=COMMAND_TIMEOUT_S, meanwhile=lambda: None):
         """Run it to its end; meanwhile() is called again and again until then."""
         with tempfile.TemporaryFile() as output:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-            deadline = time.monotonic() + COMMAND_TIMEOUT_S
+            deadline = time.monotonic() + timeout_s
             while process.poll() is None:
                 if time.monotonic() > deadline:
                     process.kill()

@@ -1,0 +1,128 @@
+"""What is run, where, how often, how large; and how a contestant has its turn."""
+
+import contextlib
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import s3
+from .client import WrongAnswer
+from .content import Source
+from .results import Series
+from .servers import Nginx, Orlop, Server, ServerFailed
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+REPOSITORY = "bench/image"
+
+ORLOP = "orlop"
+REGISTRY = "docker-registry"
+NGINX = "nginx"
+RCLONE = "rclone"
+CURL = "curl straight from S3"
+
+
+@dataclass
+class Site:
+    """A kind of store with the registries that run on one: "disk" or "S3", or S3 further away."""
+
+    name: str
+    registries: list[Server]  # orlop first
+    store: s3.Store | None = None
+    own: s3.Bucket | None = None  # a bucket for yardsticks
+    delay_ms: int = 0
+
+    @property
+    def peers(self) -> list[Server]:
+        return [server for server in self.registries if not isinstance(server, Orlop)]
+
+    @property
+    def orlop(self) -> Orlop | None:
+        return next((server for server in self.registries if isinstance(server, Orlop)), None)
+
+    def further(self, delay_ms: int) -> "Site":
+        return Site(f"{self.name} + {delay_ms} ms", self.registries, self.store, self.own, delay_ms)
+
+    @contextlib.contextmanager
+    def delayed(self) -> Iterator[None]:
+        if not self.store or not self.delay_ms:
+            yield
+            return
+        self.store.delay(self.delay_ms)
+        try:
+            yield
+        finally:
+            self.store.delay(0)
+
+
+@dataclass
+class Plan:
+    directory: Path
+    source: Source
+    disk: Site | None
+    s3: Site | None
+    nginx: Nginx
+    nginx_no_log: Nginx
+    nginx_many: Nginx
+    rounds: int
+    rounds_large: int
+    wrk_s: int
+    blob_bytes: int
+    commit_bytes: int
+    full: bool
+    say: Callable[[str], None]
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def sites(self) -> list[Site]:
+        return [site for site in (self.disk, self.s3) if site]
+
+    @property
+    def orlop(self) -> Orlop | None:
+        return self.disk.orlop if self.disk else None
+
+    @property
+    def registries(self) -> list[Server]:
+        return self.disk.registries if self.disk else []
+
+
+@contextlib.contextmanager
+def running(*servers: Server | None) -> Iterator[None]:
+    """Fresh servers on empty stores, stopped and their stores removed at the end."""
+    with contextlib.ExitStack() as stack:
+        for server in filter(None, servers):
+            stack.callback(server.discard)
+            server.renew()
+        yield
+
+
+FAILURES = (WrongAnswer, ServerFailed, OSError, subprocess.SubprocessError, ValueError, KeyError)
+
+
+def attempt(series: Series, run: Callable[[], float], server: Server | None = None) -> None:
+    """One round of one contestant; after a wrong answer the series is void and gets no further rounds."""
+    if series.fault:
+        return
+    try:
+        if server:
+            server.mark()
+        value = run()
+        series.add(value, server.usage_since_mark() if server else None)
+    except FAILURES as error:
+        series.fault = f"{type(error).__name__}: {error}"
+
+
+def check_after(series: Series, check: Callable[[], None]) -> None:
+    """A last look, outside the clock, at what was measured."""
+    try:
+        check()
+    except (WrongAnswer, OSError) as error:
+        series.fault = series.fault or f"{type(error).__name__}: {error}"
+
+
+def size_text(size: int) -> str:
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size // KIB} KiB"
