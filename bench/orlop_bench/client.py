@@ -186,35 +186,79 @@ def sha256(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def make_image(repository: str, tag: str, size: int) -> tuple[Image, list[bytes]]:
-    """An image manifest of exactly that size, and the blobs it names."""
-    blobs = [b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}', os.urandom(4096)]
-    descriptors = [
-        {"mediaType": media_type, "digest": sha256(blob), "size": len(blob)}
-        for media_type, blob in zip((CONFIG_TYPE, LAYER_TYPE), blobs)
+def make_image(
+    repository: str, tag: str, size: int = 1024, layers: int = 1, blobs: list[bytes] | None = None, **more: object
+) -> tuple[Image, list[bytes]]:
+    """An image manifest of exactly that size (or longer, when its content is), and the blobs it names: new ones."""
+    blobs = blobs or [
+        b'{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}',
+        *(os.urandom(4096) for _ in range(layers)),
     ]
+    descriptors = [
+        {"mediaType": LAYER_TYPE if number else CONFIG_TYPE, "digest": sha256(blob), "size": len(blob)}
+        for number, blob in enumerate(blobs)
+    ]
+    note = {"org.opencontainers.image.description": os.urandom(8).hex()}
     manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
         "config": descriptors[0],
         "layers": descriptors[1:],
-        "annotations": {"org.opencontainers.image.description": ""},
-    }
-    padding = size - len(json.dumps(manifest))
-    manifest["annotations"] = {"org.opencontainers.image.description": "x" * padding}
+        "annotations": note,
+    } | more
+    note["org.opencontainers.image.description"] += "x" * max(0, size - len(json.dumps(manifest)))
     return Image(repository, tag, json.dumps(manifest).encode()), blobs
 
 
 def push_image(port: int, image: Image, blobs: list[bytes]) -> None:
+    """By digest, then by tag."""
+    push_blobs(port, image.repository, blobs)
+    for reference in (image.digest, image.tag):
+        push_manifest(port, image, reference)
+
+
+def push_blobs(port: int, repository: str, blobs: list[bytes]) -> None:
     with Connection(port) as connection:
         for blob in blobs:
-            upload = _open_upload(connection, image.repository)
-            target = _with_digest(upload, sha256(blob))
-            connection.request("PUT", target, body=blob).expect("PUT of a blob", 201)
-        for reference in (image.digest, image.tag):
-            fields = {"Content-Type": MANIFEST_TYPE}
-            answer = connection.request("PUT", image.target(reference), fields, image.manifest)
-            answer.expect("PUT of a manifest", 201)
+            put_blob(connection, repository, blob)
+
+
+def put_blob(connection: Connection, repository: str, blob: bytes) -> None:
+    """POST, then one PUT."""
+    upload = open_upload(connection, repository)
+    connection.request("PUT", with_digest(upload, sha256(blob)), body=blob).expect("PUT of a blob", 201)
+
+
+def push_manifest(port: int, image: Image, reference: str) -> float:
+    """Seconds."""
+    with Connection(port) as connection:
+        begin = time.perf_counter()
+        put_manifest(connection, image, reference)
+        return time.perf_counter() - begin
+
+
+def put_manifest(connection: Connection, image: Image, reference: str) -> None:
+    fields = {"Content-Type": MANIFEST_TYPE}
+    connection.request("PUT", image.target(reference), fields, image.manifest).expect("PUT of a manifest", 201)
+
+
+def listed(connection: Connection, target: str, name: str, count: int) -> list:
+    """The entries of a listing, which must be that many."""
+    answer = connection.request("GET", target).expect(f"GET {target}", 200)
+    entries = json.loads(answer.body)[name]
+    if len(entries) != count:
+        raise WrongAnswer(f"GET {target}: {len(entries)} entries, there should be {count}")
+    return entries
+
+
+def patch_at(connection: Connection, upload: str, at: int, chunk: bytes) -> str:
+    """One PATCH with its Content-Range; where the next goes."""
+    end = at + len(chunk) - 1
+    fields = {"Content-Type": "application/octet-stream", "Content-Range": f"{at}-{end}"}
+    answer = connection.request("PATCH", upload, fields, chunk).expect(f"PATCH at {at}", 202)
+    if answer.headers.get("range", "").removeprefix("bytes=") != f"0-{end}":
+        raise WrongAnswer(f"PATCH: Range: {answer.headers.get('range')}, sent {end + 1} bytes")
+    return location_of(answer)
 
 
 def push_chunked(port: int, repository: str, body: Body, before_put: Callable[[], None] = lambda: None) -> PushTimes:
@@ -222,7 +266,7 @@ def push_chunked(port: int, repository: str, body: Body, before_put: Callable[[]
     times = PushTimes()
     with Connection(port) as connection:
         begin = time.perf_counter()
-        upload = _open_upload(connection, repository)
+        upload = open_upload(connection, repository)
         times.post_s = time.perf_counter() - begin
 
         begin = time.perf_counter()
@@ -234,11 +278,11 @@ def push_chunked(port: int, repository: str, body: Body, before_put: Callable[[]
             raise WrongAnswer(f"PATCH: Range: {answer.headers.get('range')}, sent {body.size} bytes")
 
         before_put()
-        target = _with_digest(_location(answer), body.digest)
+        target = with_digest(location_of(answer), body.digest)
         begin = time.perf_counter()
         answer = connection.request("PUT", target)
         times.put_s = time.perf_counter() - begin
-        _check_commit(answer, body)
+        check_commit(answer, body)
     return times
 
 
@@ -247,23 +291,19 @@ def push_in_chunks(port: int, repository: str, body: Body, chunk_bytes: int) -> 
     times = PushTimes()
     with Connection(port) as connection:
         begin = time.perf_counter()
-        upload = _open_upload(connection, repository)
+        upload = open_upload(connection, repository)
         times.post_s = time.perf_counter() - begin
 
         begin, at = time.perf_counter(), 0
         for chunk in body.chunks(chunk_bytes):
-            fields = {"Content-Type": "application/octet-stream", "Content-Range": f"{at}-{at + len(chunk) - 1}"}
-            answer = connection.request("PATCH", upload, fields, chunk).expect(f"PATCH at {at}", 202)
+            upload = patch_at(connection, upload, at, chunk)
             at += len(chunk)
-            upload = _location(answer)
-            if answer.headers.get("range", "").removeprefix("bytes=") != f"0-{at - 1}":
-                raise WrongAnswer(f"PATCH: Range: {answer.headers.get('range')}, sent {at} bytes")
         times.patch_s = time.perf_counter() - begin
 
         begin = time.perf_counter()
-        answer = connection.request("PUT", _with_digest(upload, body.digest))
+        answer = connection.request("PUT", with_digest(upload, body.digest))
         times.put_s = time.perf_counter() - begin
-        _check_commit(answer, body)
+        check_commit(answer, body)
     return times
 
 
@@ -272,14 +312,14 @@ def push_single(port: int, repository: str, body: Body) -> PushTimes:
     times = PushTimes()
     with Connection(port) as connection:
         begin = time.perf_counter()
-        upload = _open_upload(connection, repository)
+        upload = open_upload(connection, repository)
         times.post_s = time.perf_counter() - begin
 
         begin = time.perf_counter()
         fields = {"Content-Type": "application/octet-stream"}
-        answer = connection.request_sized("PUT", _with_digest(upload, body.digest), fields, body)
+        answer = connection.request_sized("PUT", with_digest(upload, body.digest), fields, body)
         times.put_s = time.perf_counter() - begin
-        _check_commit(answer, body)
+        check_commit(answer, body)
     return times
 
 
@@ -300,20 +340,20 @@ def blob_target(repository: str, digest: str) -> str:
     return f"/v2/{repository}/blobs/{digest}"
 
 
-def _open_upload(connection: Connection, repository: str) -> str:
-    return _location(connection.request("POST", f"/v2/{repository}/blobs/uploads/").expect("POST of an upload", 202))
+def open_upload(connection: Connection, repository: str) -> str:
+    return location_of(connection.request("POST", f"/v2/{repository}/blobs/uploads/").expect("POST of an upload", 202))
 
 
-def _location(answer: Answer) -> str:
+def location_of(answer: Answer) -> str:
     parts = urlsplit(answer.headers["location"])
     return parts.path + (f"?{parts.query}" if parts.query else "")
 
 
-def _with_digest(location: str, digest: str) -> str:
+def with_digest(location: str, digest: str) -> str:
     return f"{location}{'&' if '?' in location else '?'}digest={digest}"
 
 
-def _check_commit(answer: Answer, body: Body) -> None:
+def check_commit(answer: Answer, body: Body) -> None:
     answer.expect("PUT of the digest", 201)
     if answer.headers.get("docker-content-digest") != body.digest:
         raise WrongAnswer(f"PUT of the digest: Docker-Content-Digest: {answer.headers.get('docker-content-digest')}")

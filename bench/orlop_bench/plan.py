@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import s3
 from .client import WrongAnswer
@@ -21,6 +22,12 @@ REGISTRY = "docker-registry"
 NGINX = "nginx"
 RCLONE = "rclone"
 CURL = "curl straight from S3"
+
+# Headings of the verdict page.
+BUDGET = "Requests to S3, and bytes"
+ON_DISK = "Local store"
+ON_S3 = "S3 store"
+LISTS = "Referrers, tags, catalog"
 
 
 @dataclass
@@ -111,6 +118,16 @@ def attempt(series: Series, run: Callable[[], float], server: Server | None = No
         series.add(value, server.usage_since_mark() if server else None)
     except FAILURES as error:
         series.fault = f"{type(error).__name__}: {error}"
+
+
+def counted(series: Series, server: Server, run: Callable[[], Any]) -> Any:
+    """The value is the number of requests to S3 that run() makes the server send; what run() returned."""
+    server.mark()
+    found = run()
+    usage = server.usage_since_mark()
+    assert usage.traffic
+    series.add(usage.traffic.requests, usage)
+    return found
 
 
 def check_after(series: Series, check: Callable[[], None]) -> None:

@@ -69,6 +69,7 @@ class Target:
     at_least: float | None = None
     at_most: float | None = None
     times_faster: bool = False
+    promise: str = ""  # the heading of the verdict page under which it stands; empty: not a promise
 
     def bound_text(self, unit: str) -> str:
         bound, sign = (self.at_least, "≥") if self.at_least is not None else (self.at_most, "≤")
@@ -87,9 +88,19 @@ class Judgement:
     low: float | None = None
     high: float | None = None
     unit: str = ""
+    promise: str = ""
 
     def as_json(self) -> dict:
         return self.__dict__ | {"verdict": self.verdict.value}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Where a figure stands on a plot: figures of one plot are its points."""
+
+    plot: str
+    x_name: str
+    x: float
 
 
 @dataclass
@@ -99,6 +110,7 @@ class Figure:
     targets: list[Target]
     note: str = ""
     series: dict[str, Series] = field(default_factory=dict)
+    growth: Growth | None = None
 
     def of(self, label: str) -> Series:
         return self.series.setdefault(label, Series(label))
@@ -109,11 +121,12 @@ class Figure:
     def _judge(self, target: Target) -> Judgement:
         unit = "×" if target.yardstick else self.unit
         parts = (self.title, target.subject, target.bound_text(self.unit))
+        common = {"unit": unit, "promise": target.promise}
         sides = [self.series.get(label) for label in (target.subject, target.yardstick) if label]
         if any(side and side.fault for side in sides):
-            return Judgement(*parts, Verdict.VOID, unit=unit)
+            return Judgement(*parts, Verdict.VOID, **common)
         if not all(side and side.values for side in sides):
-            return Judgement(*parts, Verdict.LEFT_OUT, unit=unit)
+            return Judgement(*parts, Verdict.LEFT_OUT, **common)
         values = [series.values for series in sides if series]
         # Rounds are interleaved, so the ratio is taken within each: what disturbs a round disturbs both sides.
         if target.times_faster:
@@ -126,13 +139,14 @@ class Figure:
             enough = target.at_least is None or value >= target.at_least
             little = target.at_most is None or value <= target.at_most
             verdict = Verdict.PASS if enough and little else Verdict.FAIL
-        return Judgement(*parts, verdict, value, min(shown), max(shown), unit)
+        return Judgement(*parts, verdict, value, min(shown), max(shown), **common)
 
     def as_json(self) -> dict:
         return {
             "title": self.title,
             "unit": self.unit,
             "note": self.note,
+            "growth": self.growth.__dict__ if self.growth else None,
             "series": {label: series.as_json() for label, series in self.series.items()},
             "targets": [judgement.as_json() for judgement in self.judge()],
         }

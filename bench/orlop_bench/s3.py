@@ -12,6 +12,7 @@ sys.path.insert(0, str(TOP / "tests/lib"))
 import rgw  # noqa: E402  (the path is set above)
 
 PROXY_SOURCE = TOP / "bench/s3delay.c"
+REMOVED_BYTES = 128 << 20
 CannotStart = rgw.CannotStart
 
 
@@ -80,20 +81,31 @@ class Proxy:
 
 
 class Bucket:
-    """A contestant's own bucket, behind its own proxy; renewed for each round."""
+    """
+    A contestant's own bucket, behind its own proxy; renewed for each round. Of the old ones only those that hold much are
+    removed, as that takes seconds.
+    """
 
     def __init__(self, gateway: rgw.Rgw, proxy: Proxy) -> None:
         self.gateway, self.proxy = gateway, proxy
         self.name = ""
+        self.bytes_up = 0
+
+    def count(self) -> Traffic:
+        """Since the last call."""
+        traffic = self.proxy.count()
+        self.bytes_up += traffic.bytes_up
+        return traffic
 
     def renew(self) -> None:
         self.discard()
         self.name = self.gateway.new_bucket()
 
     def discard(self) -> None:
-        if self.name:
+        self.count()
+        if self.name and self.bytes_up >= REMOVED_BYTES:
             self.gateway.remove_bucket(self.name)
-        self.name = ""
+        self.name, self.bytes_up = "", 0
 
     def environment(self) -> dict[str, str]:
         return self.gateway.environment() | {"AWS_ENDPOINT_URL": self.proxy.url}

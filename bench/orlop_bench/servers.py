@@ -30,6 +30,7 @@ class Server:
     directory: Path
     port: int
     bucket: s3.Bucket | None = None
+    redirect: bool = False  # blob GETs to S3, on S3
     _process: subprocess.Popen | None = None
     _usage_at_mark: Usage = field(default_factory=lambda: Usage(0, 0, 0))
 
@@ -109,12 +110,12 @@ class Server:
         process.reset_peak(self.pid)
         self._usage_at_mark = self.usage()
         if self.bucket:
-            self.bucket.proxy.count()
+            self.bucket.count()
 
     def usage_since_mark(self) -> Usage:
         self.check_alive()
         now = self.usage()
-        traffic = self.bucket.proxy.count() if self.bucket else None
+        traffic = self.bucket.count() if self.bucket else None
         return Usage(now.cpu_s - self._usage_at_mark.cpu_s, now.rss_kib, now.rss_peak_kib, traffic)
 
     def _environment(self) -> dict[str, str]:
@@ -140,6 +141,7 @@ class Orlop(Server):
             "--listen", f"127.0.0.1:{self.port}",
             "--admin-listen", f"127.0.0.1:{self.port + 1}",
             "--store", store,
+            *(["--s3-redirect", "always"] if self.redirect else []),
         ]  # fmt: skip
 
     def version(self) -> str:
@@ -149,8 +151,8 @@ class Orlop(Server):
 @dataclass
 class DockerRegistry(Server):
     """
-    With the settings of Debian's package, less its login. On S3 it serves blobs itself, as orlop does for a store at a
-    private address.
+    With the settings of Debian's package, less its login. On S3 it passes blobs through itself, as orlop does by default
+    when the store's address is a private one.
     """
 
     program: str = "docker-registry"
@@ -179,7 +181,7 @@ class DockerRegistry(Server):
         return (
             f"  s3:\n    region: {s3.REGION}\n    regionendpoint: {self.bucket.proxy.url}\n    bucket: {self.bucket.name}\n"
             f"    accesskey: {s3.ACCESS_KEY}\n    secretkey: {s3.SECRET_KEY}\n    secure: false\n    v4auth: true\n"
-            "    rootdirectory: /\n  redirect:\n    disable: true\n"
+            f"    rootdirectory: /\n  redirect:\n    disable: {str(not self.redirect).lower()}\n"
         )
 
 

@@ -51,11 +51,11 @@ def rclone_upload(site: Site, path: Path, key: str) -> tuple[float, Usage]:
         "RCLONE_S3_ENDPOINT": site.own.proxy.url,
     }
     command = ["rclone", "copyto", str(path), f":s3:{site.own.name}/{key}", "--no-check-dest", "--s3-no-check-bucket"]
-    site.own.proxy.count()
+    site.own.count()
     begin, cpu_begin = time.perf_counter(), _children_cpu_s()
     subprocess.run([*command, *RCLONE_SETTINGS], env=environment, check=True, capture_output=True)
     seconds, cpu_s = time.perf_counter() - begin, _children_cpu_s() - cpu_begin
-    traffic = site.own.proxy.count()
+    traffic = site.own.count()
     size = path.stat().st_size
     if traffic.operations.get("UploadPart", {}).get("up") != size:
         raise WrongAnswer(f"rclone: {traffic.operations} for {size} bytes")

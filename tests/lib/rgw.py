@@ -111,8 +111,8 @@ class Rgw:
 
     def remove_bucket(self, name):
         """The bucket with all that is in it, unfinished uploads too; its room is free when this returns."""
-        command = ["bucket", "rm", "--bucket", name, "--purge-objects", "--bypass-gc", "--max-concurrent-ios=64"]
-        self._ceph("radosgw-admin", *command, timeout_s=REMOVE_TIMEOUT_S)
+        self._ceph("radosgw-admin", "bucket", "rm", "--bucket", name, "--purge-objects", timeout_s=REMOVE_TIMEOUT_S)
+        self._ceph("radosgw-admin", "gc", "process", "--include-all", timeout_s=REMOVE_TIMEOUT_S)
 
     # ---- life ----
 

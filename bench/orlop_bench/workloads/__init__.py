@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 from ..plan import Plan
 from ..results import Figure
-from . import chunks, process_cost, push, reads
+from . import budgets, chunks, process_cost, push, reads
 
 WORKLOADS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "start": process_cost.start,
@@ -13,5 +13,6 @@ WORKLOADS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "push": push.push,
     "commit": push.commit,
     "chunks": chunks.chunks,
+    "budgets": budgets.budgets,
     "connections": process_cost.connections,
 }
