@@ -1,6 +1,7 @@
 #!/bin/bash
 # Where orlop's time goes: a profile of one path under load.
-#   bench/profile.sh [manifest-digest | manifest-tag | push | push-small] [SECONDS]
+#   bench/profile.sh [manifest-digest | manifest-tag | push | push-small | pull | referrers] [SECONDS]
+#   bench/profile.sh s3-…       the same with the store on S3 (Ceph's gateway, started for it)
 # Uses perf where it is allowed, callgrind otherwise (or with PROFILER=callgrind). The report goes to the terminal
 # and to bench/results/profile-KIND.txt. ORLOP_RELEASE names the binary, PORT and PORT + 1 are used (5210).
 set -euo pipefail
@@ -12,8 +13,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 orlop=${ORLOP_RELEASE:-$here/../build/release/orlop}
 lines_max=80
 
-case $kind in manifest-digest | manifest-tag | push | push-small) ;; *)
-    sed -n '3s/^# *//p' "$0" >&2
+case ${kind#s3-} in manifest-digest | manifest-tag | push | push-small | pull | referrers) ;; *)
+    sed -n '3,4s/^# *//p' "$0" >&2
     exit 2
     ;;
 esac
@@ -26,6 +27,14 @@ if [ -z "$profiler" ]; then
     perf record -q -o /dev/null -- true >/dev/null 2>&1 && profiler=perf
 fi
 
+store=""
+if [ "$kind" != "${kind#s3-}" ]; then
+    if [ -z "${ORLOP_TEST_S3:-}" ]; then
+        exec python3 -B "$here/../tests/lib/rgw.py" --objectstore bluestore -- "$0" "$@"
+    fi
+    store=$ORLOP_TEST_S3/profile-$$
+fi
+
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/orlop-profile.XXXXXX")
 server=""
 stop_server() {
@@ -35,7 +44,7 @@ stop_server() {
 trap 'stop_server; rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
-command=("$orlop" serve --listen "127.0.0.1:$port" --admin-listen "127.0.0.1:$((port + 1))" --store "$work/store")
+command=("$orlop" serve --listen "127.0.0.1:$port" --admin-listen "127.0.0.1:$((port + 1))" --store "${store:-$work/store}")
 if [ "$profiler" = callgrind ]; then
     command=(valgrind --tool=callgrind --callgrind-out-file="$work/callgrind.out" "${command[@]}")
 fi
@@ -47,7 +56,7 @@ for _ in $(seq 200); do
     sleep 0.1
 done
 
-load() { (cd "$here" && python3 -B -m orlop_bench.load "$kind" "$port" "$seconds" "$work"); }
+load() { (cd "$here" && python3 -B -m orlop_bench.load "${kind#s3-}" "$port" "$seconds" "$work"); }
 report=$here/results/profile-$kind.txt
 mkdir -p "$here/results"
 if [ "$profiler" = perf ]; then

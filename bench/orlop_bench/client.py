@@ -16,6 +16,7 @@ RECEIVE_BYTES = 1 << 20
 CHUNK_BYTES = 32 << 10  # docker and containerd send a layer in chunks of this size
 CHUNKS_PER_SEND = 16
 
+EMPTY_JSON = b"{}"
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
@@ -208,6 +209,15 @@ def make_image(
     } | more
     note["org.opencontainers.image.description"] += "x" * max(0, size - len(json.dumps(manifest)))
     return Image(repository, tag, json.dumps(manifest).encode()), blobs
+
+
+def make_referrer(subject: Image, artifact_type: str = "application/vnd.bench.signature") -> tuple[Image, str]:
+    """A new referrer of the subject, and the reference to push it by. Its config is the empty blob of the specification."""
+    descriptor = {"mediaType": MANIFEST_TYPE, "digest": subject.digest, "size": len(subject.manifest)}
+    image, _ = make_image(
+        subject.repository, "", blobs=[EMPTY_JSON], artifactType=artifact_type, subject=descriptor, size=700
+    )
+    return image, image.digest
 
 
 def push_image(port: int, image: Image, blobs: list[bytes]) -> None:

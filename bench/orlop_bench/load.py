@@ -3,6 +3,7 @@
 python3 -m orlop_bench.load KIND PORT SECONDS DIRECTORY
 """
 
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -11,10 +12,13 @@ from . import client, wrk
 from .content import Source
 from .plan import MIB, REPOSITORY
 from .workloads.reads import CONNECTIONS, MANIFEST_BYTES
+from .yardsticks import curl
 
 PUSH_BYTES = 256 * MIB
 PUSH_TOTAL_BYTES_MAX = 8 << 30
 SMALL_BLOB_BYTES = 8192
+REFERRERS = 1000
+REFERRER_CONNECTIONS = 4
 
 
 def load_manifest(port: int, seconds: float, directory: Path, by_tag: bool) -> str:
@@ -45,11 +49,36 @@ def load_push_small(port: int, seconds: float, directory: Path) -> str:
     return f"{pushed / (time.perf_counter() - begin):.0f} blobs/s of {SMALL_BLOB_BYTES} bytes, one after another"
 
 
+def load_pull(port: int, seconds: float, directory: Path) -> str:
+    body = Source(directory / "source", PUSH_BYTES).body(PUSH_BYTES)
+    client.push_chunked(port, REPOSITORY, body)
+    url = f"http://127.0.0.1:{port}{client.blob_target(REPOSITORY, body.digest)}"
+    begin = time.perf_counter()
+    rates = []
+    while time.perf_counter() - begin < seconds:
+        rates.append(curl(url, PUSH_BYTES))
+    return f"{statistics.median(rates):.0f} MiB/s pulled in blobs of {PUSH_BYTES // MIB} MiB"
+
+
+def load_referrers(port: int, seconds: float, directory: Path) -> str:
+    subject, blobs = client.make_image(REPOSITORY, "latest")
+    client.push_image(port, subject, blobs)
+    with client.Connection(port) as connection:
+        for _ in range(REFERRERS):
+            client.put_manifest(connection, *client.make_referrer(subject))
+        target = f"/v2/{REPOSITORY}/referrers/{subject.digest}"
+        client.listed(connection, target, "manifests", REFERRERS)
+    found = wrk.get(port, target, threads=1, connections=REFERRER_CONNECTIONS, seconds=int(seconds))
+    return f"{found['requests'] / (found['duration_us'] / 1e6):.0f} lists/s of {REFERRERS}, errors {found['errors']}"
+
+
 KINDS = {
     "manifest-digest": lambda port, seconds, directory: load_manifest(port, seconds, directory, by_tag=False),
     "manifest-tag": lambda port, seconds, directory: load_manifest(port, seconds, directory, by_tag=True),
     "push": load_push,
     "push-small": load_push_small,
+    "pull": load_pull,
+    "referrers": load_referrers,
 }
 
 if __name__ == "__main__":
