@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -88,6 +89,11 @@ class Connection:
     def request_chunked(self, method: str, target: str, headers: dict[str, str], body: Body) -> Answer:
         """The body in chunks, its length not told before."""
         return self._streamed(method, target, headers | {"Transfer-Encoding": "chunked"}, _chunks(body))
+
+    def begin_patch(self, target: str, at: int, sent: bytes, size: int) -> None:
+        """The head of a PATCH of size bytes at an offset, and its first bytes: no more, and no answer."""
+        fields = {"Content-Length": str(size), "Content-Range": f"{at}-{at + size - 1}"}
+        self._socket.sendall(self._head("PATCH", target, fields | {"Content-Type": "application/octet-stream"}) + sent)
 
     def get_to(self, target: str, sink: Callable[[memoryview], object]) -> Answer:
         self._socket.sendall(self._head("GET", target, {}))
@@ -261,6 +267,53 @@ def listed(connection: Connection, target: str, name: str, count: int) -> list:
     return entries
 
 
+def all_listed(connection: Connection, target: str, name: str, count: int) -> None:
+    """The whole of a listing, page by page as its Link headers lead; there must be that many entries."""
+    found = 0
+    while target:
+        answer = connection.request("GET", target).expect(f"GET {target}", 200)
+        found += len(json.loads(answer.body)[name])
+        target = _next_page(answer)
+    if found != count:
+        raise WrongAnswer(f"{found} {name} are listed, there are {count}")
+
+
+def _next_page(answer: Answer) -> str:
+    following = re.match(r"<([^>]*)>; *rel=\"?next", answer.headers.get("link", ""))
+    if not following:
+        return ""
+    parts = urlsplit(following[1])
+    return f"{parts.path}?{parts.query}"
+
+
+def read_manifest(connection: Connection, method: str, image: Image, reference: str) -> None:
+    answer = connection.request(method, image.target(reference), {"Accept": MANIFEST_TYPE})
+    answer.expect(f"{method} of a manifest", 200)
+    if answer.headers.get("docker-content-digest") != image.digest or (method == "GET" and answer.body != image.manifest):
+        raise WrongAnswer(f"{method} of a manifest: {answer.length} bytes, {answer.headers}")
+
+
+def get_blob(connection: Connection, repository: str, digest: str, size: int) -> None:
+    answer = connection.get_to(blob_target(repository, digest), lambda piece: None).expect("GET of a blob", 200)
+    if answer.length != size:
+        raise WrongAnswer(f"GET of a blob: {answer.length} bytes of {size}")
+
+
+def all_referrers(connection: Connection, subject: Image, count: int, artifact_type: str = "") -> None:
+    """The list of a subject's referrers, page by page; there must be that many."""
+    target = f"/v2/{subject.repository}/referrers/{subject.digest}"
+    target += f"?artifactType={artifact_type}" if artifact_type else ""
+    found = 0
+    while target:
+        answer = connection.request("GET", target).expect(f"GET {target}", 200)
+        if artifact_type and "artifactType" not in answer.headers.get("oci-filters-applied", ""):
+            raise WrongAnswer(f"GET {target}: OCI-Filters-Applied: {answer.headers.get('oci-filters-applied')}")
+        found += len(json.loads(answer.body)["manifests"])
+        target = _next_page(answer)
+    if found != count:
+        raise WrongAnswer(f"{found} referrers are listed, {count} were pushed")
+
+
 def patch_at(connection: Connection, upload: str, at: int, chunk: bytes) -> str:
     """One PATCH with its Content-Range; where the next goes."""
     end = at + len(chunk) - 1
@@ -271,13 +324,21 @@ def patch_at(connection: Connection, upload: str, at: int, chunk: bytes) -> str:
     return location_of(answer)
 
 
-def push_chunked(port: int, repository: str, body: Body, before_put: Callable[[], None] = lambda: None) -> PushTimes:
-    """POST, one PATCH of unknown length, PUT: the way docker pushes. The clock stands still during before_put."""
+def push_chunked(
+    port: int,
+    repository: str,
+    body: Body,
+    *,
+    after_post: Callable[[], None] = lambda: None,
+    before_put: Callable[[], None] = lambda: None,
+) -> PushTimes:
+    """POST, one PATCH of unknown length, PUT: the way docker pushes. The clock stands still in between."""
     times = PushTimes()
     with Connection(port) as connection:
         begin = time.perf_counter()
         upload = open_upload(connection, repository)
         times.post_s = time.perf_counter() - begin
+        after_post()
 
         begin = time.perf_counter()
         fields = {"Content-Type": "application/octet-stream"}

@@ -1,8 +1,11 @@
 """What is run, where, how often, how large; and how a contestant has its turn."""
 
+import concurrent.futures
 import contextlib
+import statistics
 import subprocess
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,6 +110,11 @@ def running(*servers: Server | None) -> Iterator[None]:
 FAILURES = (WrongAnswer, ServerFailed, OSError, subprocess.SubprocessError, ValueError, KeyError)
 
 
+def fault_text(error: Exception) -> str:
+    """What went wrong; a wrong answer speaks for itself."""
+    return str(error) if isinstance(error, (WrongAnswer, ServerFailed)) else f"{type(error).__name__}: {error}"
+
+
 def attempt(series: Series, run: Callable[[], float], server: Server | None = None) -> None:
     """One round of one contestant; after a wrong answer the series is void and gets no further rounds."""
     if series.fault:
@@ -117,7 +125,7 @@ def attempt(series: Series, run: Callable[[], float], server: Server | None = No
         value = run()
         series.add(value, server.usage_since_mark() if server else None)
     except FAILURES as error:
-        series.fault = f"{type(error).__name__}: {error}"
+        series.fault = fault_text(error)
 
 
 def counted(series: Series, server: Server, run: Callable[[], Any]) -> Any:
@@ -135,7 +143,22 @@ def check_after(series: Series, check: Callable[[], None]) -> None:
     try:
         check()
     except (WrongAnswer, OSError) as error:
-        series.fault = series.fault or f"{type(error).__name__}: {error}"
+        series.fault = series.fault or fault_text(error)
+
+
+def in_parallel(workers: int, items: Iterable, run: Callable[[Any], Any]) -> list:
+    """The results in the order of the items; the first failure is raised."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(run, items))
+
+
+def median_ms(times: int, run: Callable[[], Any]) -> float:
+    taken = []
+    for _ in range(times):
+        begin = time.perf_counter()
+        run()
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken) * 1e3
 
 
 def size_text(size: int) -> str:

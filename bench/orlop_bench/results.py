@@ -49,12 +49,14 @@ class Series:
     def as_json(self) -> dict:
         shown = {"values": self.values, "cpu_s": self.cpu_s, "rss_peak_kib": self.rss_peak_kib, "fault": self.fault}
         if self.traffic:
-            shown["s3"] = [
-                {"requests": traffic.requests, "up": traffic.bytes_up, "down": traffic.bytes_down}
-                | {"operations": {name: count["requests"] for name, count in traffic.operations.items()}}
-                for traffic in self.traffic
-            ]
+            shown["s3"] = [traffic.operations for traffic in self.traffic]
         return shown | ({"median": self.median} if self.valid else {})
+
+
+    @classmethod
+    def from_json(cls, label: str, found: dict) -> "Series":
+        traffic = [Traffic(operations) for operations in found.get("s3", [])]
+        return cls(label, found["values"], found["fault"], found["cpu_s"], found["rss_peak_kib"], traffic)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Growth:
     plot: str
     x_name: str
     x: float
+    traffic: tuple[str, ...] = ()  # also drawn: "requests", "up", "down" (bytes)
 
 
 @dataclass
@@ -114,6 +117,15 @@ class Figure:
 
     def of(self, label: str) -> Series:
         return self.series.setdefault(label, Series(label))
+
+    def ratio(self, subject: str, yardstick: str) -> float | None:
+        """The median of the rounds' ratios; of the medians, when one has had fewer rounds. None: there is none."""
+        one, other = self.series.get(subject), self.series.get(yardstick)
+        if not one or not other or not one.valid or not other.valid or not all(other.values):
+            return None
+        if len(one.values) != len(other.values):
+            return one.median / other.median
+        return statistics.median(a / b for a, b in zip(one.values, other.values))
 
     def judge(self) -> list[Judgement]:
         return [self._judge(target) for target in self.targets]
@@ -148,5 +160,13 @@ class Figure:
             "note": self.note,
             "growth": self.growth.__dict__ if self.growth else None,
             "series": {label: series.as_json() for label, series in self.series.items()},
-            "targets": [judgement.as_json() for judgement in self.judge()],
+            "targets": [target.__dict__ for target in self.targets],
+            "verdicts": [judgement.as_json() for judgement in self.judge()],
         }
+
+    @classmethod
+    def from_json(cls, found: dict) -> "Figure":
+        growth = found["growth"] and Growth(**found["growth"] | {"traffic": tuple(found["growth"]["traffic"])})
+        targets = [Target(**target) for target in found["targets"]]
+        series = {label: Series.from_json(label, one) for label, one in found["series"].items()}
+        return cls(found["title"], found["unit"], targets, found["note"], series, growth)

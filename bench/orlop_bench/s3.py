@@ -1,5 +1,8 @@
 """An object store for the benchmarks: Ceph's S3 gateway, and before it, for each contestant, a counting, delaying proxy."""
 
+import datetime
+import hashlib
+import hmac
 import json
 import subprocess
 import sys
@@ -14,6 +17,7 @@ import rgw  # noqa: E402  (the path is set above)
 PROXY_SOURCE = TOP / "bench/s3delay.c"
 REMOVED_BYTES = 128 << 20
 CannotStart = rgw.CannotStart
+ACCESS_KEY, SECRET_KEY, REGION = rgw.ACCESS_KEY, rgw.SECRET_KEY, rgw.REGION
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,11 @@ class Traffic:
         return self._sum("requests")
 
     @property
+    def data_bytes_read(self) -> int:
+        """Bodies of objects, and not those of listings and other answers."""
+        return self.operations.get("GetObject", {}).get("down", 0)
+
+    @property
     def bytes_up(self) -> int:
         return self._sum("up")
 
@@ -36,6 +45,23 @@ class Traffic:
 
     def _sum(self, name: str) -> int:
         return sum(operation[name] for operation in self.operations.values())
+
+
+def signed_headers(method: str, host: str, path: str, query: str = "") -> dict[str, str]:
+    """Headers that make a request without a body a signed one (AWS Signature Version 4)."""
+    stamp = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    fields = {"host": host, "x-amz-content-sha256": "UNSIGNED-PAYLOAD", "x-amz-date": stamp}
+    names = ";".join(fields)
+    canonical = [method, path, query, *(f"{name}:{value}" for name, value in fields.items()), "", names]
+    canonical.append("UNSIGNED-PAYLOAD")
+    scope = f"{stamp[:8]}/{REGION}/s3/aws4_request"
+    digest = hashlib.sha256("\n".join(canonical).encode()).hexdigest()
+    key = f"AWS4{SECRET_KEY}".encode()
+    for part in (*scope.split("/"), f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"):
+        key = hmac.digest(key, part.encode(), "sha256")
+    credential = f"Credential={ACCESS_KEY}/{scope}"
+    authorization = f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={names}, Signature={key.hex()}"
+    return {name: value for name, value in fields.items() if name != "host"} | {"Authorization": authorization}
 
 
 def build_proxy(directory: Path) -> Path:
@@ -142,6 +168,3 @@ class Store:
     def _next_port(self) -> int:
         self._port += 1
         return self._port - 1
-
-
-ACCESS_KEY, SECRET_KEY, REGION = rgw.ACCESS_KEY, rgw.SECRET_KEY, rgw.REGION

@@ -151,7 +151,7 @@ class Orlop(Server):
 @dataclass
 class DockerRegistry(Server):
     """
-    With the settings of Debian's package, less its login. On S3 it passes blobs through itself, as orlop does by default
+    With the settings of Debian's package, less its login, and with a secret so that uploads outlive a restart. On S3 it passes blobs through itself, as orlop does by default
     when the store's address is a private one.
     """
 
@@ -165,7 +165,7 @@ class DockerRegistry(Server):
             "storage:\n  cache:\n    blobdescriptor: inmemory\n"
             f"{self._driver()}"
             "  delete:\n    enabled: true\n"
-            f"http:\n  addr: 127.0.0.1:{self.port}\n  headers:\n    X-Content-Type-Options: [nosniff]\n"
+            f"http:\n  addr: 127.0.0.1:{self.port}\n  secret: of-the-benchmarks\n  headers:\n    X-Content-Type-Options: [nosniff]\n"
             "health:\n  storagedriver:\n    enabled: true\n    interval: 10s\n    threshold: 3\n"
         )
 

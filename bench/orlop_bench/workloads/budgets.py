@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from .. import client
 from ..client import Connection, WrongAnswer
-from ..plan import BUDGET, KIB, MIB, ORLOP, REPOSITORY, Plan, Site, check_after, counted, running, size_text
+from ..plan import BUDGET, KIB, MIB, ORLOP, REPOSITORY, Plan, Site, counted, fault_text, running, size_text
 from ..results import Figure, Series, Target
 from ..servers import Orlop, Server
 
@@ -45,7 +45,7 @@ def _on_each(site: Site, figures: list[Figure], run: Callable[[Server, list[Seri
         except (WrongAnswer, OSError, KeyError, ValueError) as error:
             for one in series:
                 if not one.values:
-                    one.fault = one.fault or f"{type(error).__name__}: {error}"
+                    one.fault = one.fault or fault_text(error)
 
 
 def _warm(server: Server) -> None:
@@ -90,7 +90,7 @@ def uploads(plan: Plan, site: Site) -> Iterator[Figure]:
             answer = counted(series[1], server, lambda: connection.request_sized("PUT", target, {}, small))
             client.check_commit(answer, small)
             _share(series[1], series[2], small.size)
-        counted(series[3], server, lambda: client.push_chunked(server.port, REPOSITORY, big))
+        counted(series[3], server, lambda: client.push_chunked(server.port, REPOSITORY, big, after_post=server.mark))
         _share(series[3], series[4], big.size)
 
     figures = [opened, single, single_bytes, patched, patched_bytes]
@@ -115,11 +115,11 @@ def commit_alone(plan: Plan, site: Site) -> Iterator[Figure]:
     def run(server: Server, series: list[Series]) -> None:
         for size, one in zip(sizes, series):
             body = plan.source.body(size)
-            client.push_chunked(server.port, REPOSITORY, body, server.mark)
+            client.push_chunked(server.port, REPOSITORY, body, before_put=server.mark)
             one.account(usage := server.usage_since_mark())
             assert usage.traffic
             one.values.append(usage.traffic.requests)
-        series[-1].add(series[-2].traffic[-1].bytes_down)
+        series[-1].add(series[-2].traffic[-1].data_bytes_read)
 
     figures.append(read)
     _on_each(site, figures, run)
@@ -147,7 +147,7 @@ def resume(plan: Plan, site: Site) -> Iterator[Figure]:
         _forget(server)
         with Connection(server.port) as connection:
             upload = counted(series[0], server, lambda: client.patch_at(connection, upload, tail, data[tail:]))
-            series[1].add(series[0].traffic[-1].bytes_down)
+            series[1].add(series[0].traffic[-1].data_bytes_read)
             answer = connection.request("PUT", client.with_digest(upload, client.sha256(data)))
             answer.expect("PUT of the digest after a resume", 201)
 
@@ -211,7 +211,7 @@ def redirect(plan: Plan, site: Site) -> Iterator[Figure]:
 
 
 def manifest_put(plan: Plan, site: Site) -> Iterator[Figure]:
-    put = requests_figure(f"manifest PUT with {LAYERS} layers", LAYERS + 5, "by tag")
+    put = requests_figure(f"manifest PUT with {LAYERS} layers", LAYERS + 5, "by tag, on a node that did not take the blobs")
     trips = Figure(
         f"manifest PUT with {LAYERS} layers: round trips", "round trips",
         [Target(ORLOP, at_most=4, promise=BUDGET)],
@@ -222,7 +222,9 @@ def manifest_put(plan: Plan, site: Site) -> Iterator[Figure]:
         image, blobs = client.make_image(REPOSITORY, "latest", 8192, layers=LAYERS)
         again, _ = client.make_image(REPOSITORY, "again", 8192, layers=LAYERS, blobs=blobs)
         client.push_blobs(server.port, REPOSITORY, blobs)
+        _forget(server)
         counted(series[0], server, lambda: client.push_manifest(server.port, image, image.tag))
+        _forget(server)
         with site.further(ROUND_TRIP_MS).delayed():
             seconds = client.push_manifest(server.port, again, again.tag)
         series[1].add(seconds * 1000 // ROUND_TRIP_MS)

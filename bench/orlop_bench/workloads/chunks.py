@@ -3,35 +3,55 @@
 from collections.abc import Iterator
 
 from .. import client
-from ..plan import KIB, ORLOP, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after, running, size_text
-from ..results import Figure, Target
+from ..plan import BUDGET, KIB, MIB, ON_S3, ORLOP, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after, running
+from ..plan import size_text
+from ..results import Figure, Growth, Target
 from ..servers import Server
 
 HEADLINE = (1000, 64 * KIB)
+REQUESTS_MAX, WRITTEN_MAX = 1060, 2.05  # of the headline
+DELAYS_MS = (10, 30)
+FURTHER = (100, 64 * KIB)  # with delays
 
 
 def chunks(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
-        for number, size in ((100, 64 * KIB), (300, 64 * KIB), HEADLINE):
-            yield _chunks(plan, site, number, size)
+        for chunk_bytes, numbers in _sizes(plan).items():
+            for number in numbers:
+                yield from _chunks(plan, site, number, chunk_bytes)
+    if plan.s3:
+        for delay_ms in DELAYS_MS:
+            yield from _chunks(plan, plan.s3.further(delay_ms), *FURTHER)
 
 
-def _chunks(plan: Plan, site: Site, number: int, chunk_bytes: int) -> Figure:
+def _sizes(plan: Plan) -> dict[int, tuple[int, ...]]:
+    if plan.full:
+        return {64 * KIB: (100, 300, 1000, 2000), 256 * KIB: (100, 300, 1000, 2000), MIB: (100, 300, 1000)}
+    return {64 * KIB: (30, 100, 300, 1000), MIB: (100,)}
+
+
+def _chunks(plan: Plan, site: Site, number: int, chunk_bytes: int) -> Iterator[Figure]:
     headline = site is plan.s3 and (number, chunk_bytes) == HEADLINE
+    size = size_text(chunk_bytes)
+    views = ("requests", "up", "down") if site.store else ()
     figure = Figure(
-        f"{number:,} PATCHes of {size_text(chunk_bytes)} on {site.name}", "s",
-        [Target(ORLOP, REGISTRY, at_least=20 if headline else None, times_faster=True)],
+        f"{number:,} PATCHes of {size} on {site.name}", "s",
+        [Target(ORLOP, REGISTRY, at_least=20, times_faster=True, promise=ON_S3)] if headline else [],
         "POST, the PATCHes one after another, PUT",
+        growth=None if site.delay_ms else Growth(f"PATCHes of {size} on {site.name}", "PATCHes", number, views),
     )  # fmt: skip
-    rounds = plan.rounds_large if plan.full or not headline else 1
-    for turn in range(rounds):
-        plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
-        for server in site.registries:
-            _chunks_round(plan, server, figure, number, chunk_bytes)
-    return figure
+    rounds = 1 if headline and not plan.full else plan.rounds_large
+    with site.delayed():
+        for turn in range(rounds):
+            plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
+            for server in site.registries:
+                _round(plan, server, figure, number, chunk_bytes)
+    yield figure
+    if headline:
+        yield from _budgets(figure, number * chunk_bytes)
 
 
-def _chunks_round(plan: Plan, server: Server, figure: Figure, number: int, chunk_bytes: int) -> None:
+def _round(plan: Plan, server: Server, figure: Figure, number: int, chunk_bytes: int) -> None:
     body = plan.source.body(number * chunk_bytes)
     series = figure.of(server.name)
     with running(server):
@@ -39,3 +59,21 @@ def _chunks_round(plan: Plan, server: Server, figure: Figure, number: int, chunk
         if not series.fault:
             target = client.blob_target(REPOSITORY, body.digest)
             check_after(series, lambda: client.check_blob(server.port, target, body, read=True))
+
+
+def _budgets(figure: Figure, size: int) -> Iterator[Figure]:
+    """What the headline cost in requests and bytes."""
+    title = f"{figure.title}, POST and commit"
+    requests = Figure(f"{title}: requests", "requests", [Target(ORLOP, at_most=REQUESTS_MAX, promise=BUDGET)])
+    written = Figure(
+        f"{title}: bytes written", "× its size", [Target(ORLOP, at_most=WRITTEN_MAX, promise=BUDGET)]
+    )  # fmt: skip
+    read = Figure(f"{title}: data read", "bytes", [Target(ORLOP, at_most=0, promise=BUDGET)])
+    for label, series in figure.series.items():
+        for one in (requests, written, read):
+            one.of(label).fault = series.fault
+        for traffic in series.traffic:
+            requests.of(label).add(traffic.requests)
+            written.of(label).add(round(traffic.bytes_up / size, 4))
+            read.of(label).add(traffic.data_bytes_read)
+    yield from (requests, written, read)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from ..client import Connection
-from ..plan import KIB, ORLOP, Plan, attempt, running
+from ..plan import KIB, ON_DISK, ORLOP, Plan, attempt, running
 from ..results import Figure, Target
 from ..servers import IDLE_CONNECTIONS, Server
 
@@ -17,9 +17,9 @@ NGINX_MANY = "nginx, 16,384 connections a worker"
 
 def start(plan: Plan) -> Iterator[Figure]:
     first = Figure(
-        "start to first answer", "ms", [Target(ORLOP, at_most=50)], "fork and exec to 200 on /v2/, empty store"
+        "start to first answer", "ms", [Target(ORLOP, at_most=50, promise=ON_DISK)], "fork and exec to 200 on /v2/, empty store"
     )
-    idle = Figure("RSS when idle", "MiB", [Target(ORLOP, at_most=12)], "a second after the first answer")
+    idle = Figure("RSS when idle", "MiB", [Target(ORLOP, at_most=12, promise=ON_DISK)], "a second after the first answer")
     contestants: list[Server] = [*plan.registries, plan.nginx]
     for turn in range(plan.rounds):
         plan.say(f"start: round {turn + 1} of {plan.rounds}")
@@ -36,7 +36,7 @@ def start(plan: Plan) -> Iterator[Figure]:
 def connections(plan: Plan) -> Iterator[Figure]:
     figure = Figure(
         f"RSS with {IDLE_CONNECTIONS:,} idle keep-alive connections", "MiB",
-        [Target(ORLOP, at_most=100)],
+        [Target(ORLOP, at_most=100, promise=ON_DISK)],
         f"each has made one request; {CONNECTIONS_SETTLE_S:g} s after the last",
     )  # fmt: skip
     contestants: list[tuple[str, Server]] = [(server.name, server) for server in plan.registries]

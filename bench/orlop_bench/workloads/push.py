@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from .. import client, yardsticks
-from ..plan import MIB, ORLOP, RCLONE, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after, running, size_text
+from ..plan import MIB, ON_DISK, ON_S3, ORLOP, RCLONE, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after, running, size_text
 from ..results import Figure, Series, Target
 from ..servers import Server
 from ..yardsticks import TEE, TEE_SYNCED
@@ -23,13 +23,16 @@ def _push_to_disk(plan: Plan, site: Site) -> Iterator[Figure]:
     size = size_text(plan.blob_bytes)
     patch = Figure(
         f"push of {size}: the PATCH alone", "MiB/s",
-        [Target(ORLOP, TEE, at_least=0.9), Target(ORLOP, REGISTRY)],
+        [Target(ORLOP, TEE, at_least=0.9, promise=ON_DISK)],
         "chunks of 32 KiB; tee without sync",
     )  # fmt: skip
     whole, single = (
         Figure(
             f"push of {size}: {way}", "MiB/s",
-            [Target(ORLOP, TEE_SYNCED, at_least=0.9), Target(ORLOP, REGISTRY, at_least=1.3)],
+            [
+                Target(ORLOP, TEE_SYNCED, at_least=0.9, promise=ON_DISK),
+                Target(ORLOP, REGISTRY, at_least=1.3, promise=ON_DISK),
+            ],
             "first byte to 201; tee with sync of the file",
         )
         for way in (DOCKERS_WAY, "POST, single PUT")
@@ -51,7 +54,10 @@ def _push_to_s3(plan: Plan, site: Site) -> Iterator[Figure]:
     size = size_text(plan.blob_bytes)
     whole = Figure(
         f"push of {size} to {site.name}: {DOCKERS_WAY}", "MiB/s",
-        [Target(ORLOP, RCLONE, at_least=0.85), Target(ORLOP, REGISTRY, at_least=2)],
+        [
+            Target(ORLOP, RCLONE, at_least=0.85, promise=ON_S3),
+            Target(ORLOP, REGISTRY, at_least=2, promise=ON_S3),
+        ],
         f"first byte to 201; {RCLONE} {' '.join(yardsticks.RCLONE_SETTINGS)}",
     )  # fmt: skip
     for turn in range(plan.rounds_large):
@@ -110,7 +116,7 @@ def _commit(plan: Plan, site: Site, small_bytes: int) -> Figure:
     large, small = size_text(plan.commit_bytes), size_text(small_bytes)
     figure = Figure(
         f"commit on {site.name}: the PUT alone", "ms",
-        [Target(f"{ORLOP} {large}", f"{ORLOP} {small}", at_most=2)],
+        [Target(f"{ORLOP} {large}", f"{ORLOP} {small}", at_most=2, promise=ON_S3 if site.store else ON_DISK)],
         "after the PATCH has been written back (sync)",
     )  # fmt: skip
     rounds = plan.rounds if site is plan.disk else plan.rounds_large
@@ -140,7 +146,7 @@ def _commit_one(plan: Plan, server: Server, series: Series, size: int) -> None:
         os.sync()
         server.mark()
 
-    attempt(series, lambda: client.push_chunked(server.port, REPOSITORY, body, sync_and_mark).put_s * 1e3, server)
+    attempt(series, lambda: client.push_chunked(server.port, REPOSITORY, body, before_put=sync_and_mark).put_s * 1e3, server)
     if not series.fault:
         target = client.blob_target(REPOSITORY, body.digest)
         check_after(series, lambda: client.check_blob(server.port, target, body))

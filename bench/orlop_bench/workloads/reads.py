@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from .. import client, wrk, yardsticks
 from ..client import Connection, WrongAnswer
-from ..plan import CURL, MIB, NGINX, ORLOP, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after, running, size_text
+from ..plan import CURL, MIB, NGINX, ON_DISK, ON_S3, ORLOP, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after, running, size_text
 from ..results import Figure, Series, Target
 from ..servers import Nginx, Server
 
@@ -35,9 +35,8 @@ def _manifest_on_disk(plan: Plan, site: Site) -> Iterator[Figure]:
         for threads in (1, 2):
             for kind, reference in (("digest", image.digest), ("tag", image.tag)):
                 targets = [
-                    Target(ORLOP, NGINX, at_least=0.7),
-                    Target(ORLOP, NGINX_NO_LOG),
-                    Target(ORLOP, REGISTRY, at_least=20),
+                    Target(ORLOP, NGINX, at_least=0.7, promise=ON_DISK),
+                    Target(ORLOP, REGISTRY, at_least=20, promise=ON_DISK),
                 ]
                 note = f"{CONNECTIONS} keep-alive connections, {plan.wrk_s} s a round; {MANIFEST_BYTES} bytes"
                 figure = Figure(f"manifest GET by {kind}, wrk -t{threads}", "requests/s", targets, note)
@@ -51,7 +50,7 @@ def _manifest_on_s3(plan: Plan, site: Site) -> Iterator[Figure]:
             client.push_image(server.port, image, blobs)
         contestants = [(server.name, server) for server in site.registries]
         for kind, reference in (("digest", image.digest), ("tag", image.tag)):
-            targets = [Target(ORLOP, REGISTRY, at_least=5 if kind == "tag" else None)]
+            targets = [Target(ORLOP, REGISTRY, at_least=5, promise=ON_S3)] if kind == "tag" else []
             note = f"{CONNECTIONS_S3} keep-alive connections, {plan.wrk_s} s a round; {MANIFEST_BYTES} bytes"
             figure = Figure(f"manifest GET by {kind} on {site.name}", "requests/s", targets, note)
             yield _wrk_rounds(plan, figure, contestants, image, reference, 1, CONNECTIONS_S3)
@@ -101,7 +100,7 @@ def blob(plan: Plan) -> Iterator[Figure]:
 def _blob_on_disk(plan: Plan, site: Site) -> Figure:
     body = plan.source.body(plan.blob_bytes)
     target = client.blob_target(REPOSITORY, body.digest)
-    targets = [Target(ORLOP, NGINX, at_least=0.95), Target(ORLOP, REGISTRY)]
+    targets = [Target(ORLOP, NGINX, at_least=0.95, promise=ON_DISK)]
     figure = Figure(f"blob GET of {size_text(body.size)}", "MiB/s", targets, "curl -o /dev/null, in the page cache")
     with running(plan.nginx, *site.registries):
         with open(plan.nginx.path(target), "wb") as file:
@@ -131,7 +130,7 @@ def _blob_on_s3(plan: Plan, site: Site) -> Figure:
     assert site.own
     body = plan.source.body(plan.blob_bytes)
     target = client.blob_target(REPOSITORY, body.digest)
-    targets = [Target(ORLOP, CURL, at_least=0.8), Target(ORLOP, REGISTRY)]
+    targets = [Target(ORLOP, CURL, at_least=0.8, promise=ON_S3)]
     note = "curl -o /dev/null; every blob passes through its registry, none is redirected"
     figure = Figure(f"blob GET of {size_text(body.size)} on {site.name}", "MiB/s", targets, note)
     site.own.renew()

@@ -1,0 +1,139 @@
+"""Pages of tags and of the catalog, and how they grow with what there is."""
+
+import os
+from collections.abc import Callable, Iterator
+
+from .. import client
+from ..client import Connection
+from ..plan import FAILURES, LISTS, ORLOP, REPOSITORY, Plan, Site, fault_text, in_parallel, median_ms, running
+from ..results import Figure, Growth, Target
+from ..servers import Server
+
+PUSHERS = 8
+LISTINGS = 5
+PAGE = 100
+PUSHED_MAX = 1000  # more are made in orlop's directory: it is their number that matters
+COUNTS_DISK = (100, 1000, 10_000)
+COUNTS_DISK_FULL = (*COUNTS_DISK, 100_000)
+COUNTS_S3 = (100, 1000)
+
+TAGS, REPOSITORIES = "tags", "repositories"
+
+
+def lists(plan: Plan) -> Iterator[Figure]:
+    for site in plan.sites:
+        counts = COUNTS_S3 if site.store else COUNTS_DISK_FULL if plan.full else COUNTS_DISK
+        for what in (TAGS, REPOSITORIES):
+            yield from _grow(plan, site, what, counts)
+
+
+def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterator[Figure]:
+    pages = {count: _figure(site, what, count, f"a page of {PAGE}") for count in counts}
+    wholes = {count: _figure(site, what, count, "all, page by page") for count in counts if count <= 10_000}
+    requests = {}
+    for count in counts if site.store else ():
+        title = f"{count:,} {what} on {site.name}: a page of {PAGE}: requests"
+        requests[count] = Figure(title, "requests", [Target(ORLOP, at_most=1, promise=LISTS)])
+    for server in site.registries:
+        try:
+            with running(server):
+                made = 0
+                for count in counts:
+                    plan.say(f"{count:,} {what} on {site.name}: {server.name}")
+                    if count > PUSHED_MAX and server is not site.orlop:
+                        break
+                    _make(server, what, made, count)
+                    made = count
+                    _measure(server, what, count, pages, wholes, requests)
+        except FAILURES as error:
+            for figure in (*pages.values(), *wholes.values(), *requests.values()):
+                if not figure.of(server.name).values:
+                    figure.of(server.name).fault = fault_text(error)
+    yield from (*pages.values(), *wholes.values(), *requests.values())
+    if not site.store:
+        yield _growth(what, pages, counts[-1])
+
+
+def _figure(site: Site, what: str, count: int, view: str) -> Figure:
+    growth = Growth(f"{what} on {site.name}: {view}", what, count)
+    return Figure(f"{count:,} {what} on {site.name}: {view}", "ms", [], f"median of {LISTINGS}", growth=growth)
+
+
+def _make(server: Server, what: str, first: int, end: int) -> None:
+    if end > PUSHED_MAX:
+        _make_files(server, what, first, end)
+        return
+    make = _push_tags if what == TAGS else _push_repositories
+    in_parallel(PUSHERS, [range(first + turn, end, PUSHERS) for turn in range(PUSHERS)], lambda mine: make(server, mine))
+
+
+def _push_tags(server: Server, mine: range) -> None:
+    image, blobs = client.make_image(REPOSITORY, "", blobs=[client.EMPTY_JSON])
+    with Connection(server.port) as connection:
+        client.put_blob(connection, REPOSITORY, client.EMPTY_JSON)
+        for number in mine:
+            client.put_manifest(connection, image, _tag(number))
+
+
+def _push_repositories(server: Server, mine: range) -> None:
+    with Connection(server.port) as connection:
+        for number in mine:
+            image, _ = client.make_image(_repository(number), "", blobs=[client.EMPTY_JSON])
+            client.put_blob(connection, image.repository, client.EMPTY_JSON)
+            client.put_manifest(connection, image, "latest")
+
+
+def _make_files(server: Server, what: str, first: int, end: int) -> None:
+    """Entries as orlop writes them, by linking the first one's file."""
+    if what == TAGS:
+        folder = server.store / "repos" / REPOSITORY / "_tags"
+        name = _tag
+    else:
+        folder = server.store / "names"
+        name = lambda number: _repository(number).replace("/", ".")  # noqa: E731
+    for number in range(first, end):
+        # Within the number of links that a file of ext4 may have.
+        os.link(folder / name(number // 1000), folder / name(number))
+
+
+def _tag(number: int) -> str:
+    return f"t{number:06}"
+
+
+def _repository(number: int) -> str:
+    return f"bench/r{number:06}"
+
+
+def _measure(server: Server, what: str, count: int, pages: dict, wholes: dict, requests: dict) -> None:
+    target = f"/v2/{REPOSITORY}/tags/list" if what == TAGS else "/v2/_catalog"
+    middle = (_tag if what == TAGS else _repository)(count // 2 - 1)
+    here = min(PAGE, count // 2)
+    page = f"{target}?n={here}&last={middle}"
+    with Connection(server.port) as connection:
+        if count in wholes:
+            _one(server, wholes[count], lambda: client.all_listed(connection, target, what, count))
+        _one(server, pages[count], lambda: client.listed(connection, page, what, here))
+        if count in requests:
+            traffic = pages[count].of(server.name).traffic
+            if traffic:
+                requests[count].of(server.name).add(traffic[-1].requests / LISTINGS)
+
+
+def _one(server: Server, figure: Figure, run: Callable[[], object]) -> None:
+    """A wrong answer voids this figure alone."""
+    series = figure.of(server.name)
+    try:
+        server.mark()
+        series.add(median_ms(LISTINGS, run), server.usage_since_mark())
+    except FAILURES as error:
+        series.fault = fault_text(error)
+
+
+def _growth(what: str, pages: dict[int, Figure], largest: int) -> Figure:
+    many, few = f"{ORLOP}, of {largest:,}", f"{ORLOP}, of 1,000"
+    target = Target(many, few, at_most=2, promise=LISTS)
+    figure = Figure(f"{what} on disk: growth of a page of {PAGE}", "ms", [target], "page from the middle")
+    for label, count in ((many, largest), (few, 1000)):
+        series = pages[count].of(ORLOP)
+        figure.of(label).values, figure.of(label).fault = list(series.values), series.fault
+    return figure
