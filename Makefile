@@ -8,7 +8,7 @@ ONLY   ?=
 
 C_FILES = $(shell find src tests -name '*.[ch]')
 
-.PHONY: all help deps run test conformance budgets bench fuzz tsan coverage format lint install clean
+.PHONY: all help deps run test conformance budgets bench bench-full fuzz tsan coverage format lint install clean
 
 all: build-release ## build build/orlop
 	@ln -sf release/orlop build/orlop
@@ -40,9 +40,11 @@ budgets: all ## count what each operation costs in requests to S3, beside docker
 	@packaging/install-deps.sh budgets || packaging/install-deps.sh test # without docker-registry beside it
 	@exec python3 -B tests/s3/run.py --budgets
 
-bench: all ## measure beside nginx and docker-registry
-	@bench/install-deps.sh
+bench: all ## measure beside nginx, docker-registry and plain S3 tools: ten minutes (the report: bench/results)
 	@exec bench/run
+
+bench-full: all ## the same with larger blobs, more of everything, more rounds: about two hours
+	@exec bench/run --full
 
 fuzz: ## run every fuzzer T seconds (T=60), as many at once as there are cores
 	@packaging/install-deps.sh all

@@ -13,6 +13,12 @@ need wrk wrk
 need nginx nginx-light
 need docker-registry docker-registry
 need curl curl
+need cc gcc
+need rclone rclone
+need ceph ceph-common
+need ceph-mon ceph-mon
+need ceph-osd ceph-osd
+need radosgw radosgw
 if [ "${1:-}" = "--profile" ]; then
     need perf linux-perf
     need valgrind valgrind

@@ -47,6 +47,10 @@ class Site:
     def peers(self) -> list[Server]:
         return [server for server in self.registries if not isinstance(server, Orlop)]
 
+    def sits_out(self, server: Server, turn: int) -> bool:
+        """In slow workloads of a quick run peers take part in the first round only."""
+        return turn > 0 and not self.full and not isinstance(server, Orlop)
+
     @property
     def orlop(self) -> Orlop | None:
         return next((server for server in self.registries if isinstance(server, Orlop)), None)
@@ -77,6 +81,7 @@ class Plan:
     nginx_many: Nginx
     rounds: int
     rounds_large: int
+    rounds_slow: int  # of what takes long, as much of what S3 does
     wrk_s: int
     blob_bytes: int
     commit_bytes: int
@@ -87,6 +92,10 @@ class Plan:
     @property
     def sites(self) -> list[Site]:
         return [site for site in (self.disk, self.s3) if site]
+
+    def sits_out(self, server: Server, turn: int) -> bool:
+        """In slow workloads of a quick run peers take part in the first round only."""
+        return turn > 0 and not self.full and not isinstance(server, Orlop)
 
     @property
     def orlop(self) -> Orlop | None:

@@ -145,7 +145,7 @@ class Orlop(Server):
         ]  # fmt: skip
 
     def version(self) -> str:
-        return _first_line([str(self.program), "version"])
+        return first_line([str(self.program), "version"])
 
 
 @dataclass
@@ -173,7 +173,7 @@ class DockerRegistry(Server):
         return [self.program, "serve", str(self.directory / "config.yml")]
 
     def version(self) -> str:
-        return _first_line([self.program, "--version"])
+        return first_line([self.program, "--version"])
 
     def _driver(self) -> str:
         if not self.bucket:
@@ -224,7 +224,7 @@ class Nginx(Server):
         return path
 
     def version(self) -> str:
-        return _first_line([_nginx(), "-v"]).removeprefix("nginx version: ")
+        return first_line([_nginx(), "-v"]).removeprefix("nginx version: ")
 
 
 def _nginx() -> str:
@@ -242,6 +242,6 @@ def _answers(port: int) -> bool:
         raise
 
 
-def _first_line(command: list[str]) -> str:
+def first_line(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True)
     return ((done.stdout + done.stderr).splitlines() or ["unknown"])[0]

@@ -9,9 +9,11 @@ from .client import MANIFEST_TYPE, WrongAnswer
 WIRE_BYTES_TOLERANCE = 0.02  # of wrk's bytes a request against those of the checked answer
 
 
-def get(port: int, target: str, *, threads: int, connections: int, seconds: int) -> dict:
+def get(port: int, target: str, *, threads: int, connections: int, seconds: int, headers: tuple[str, ...] = ()) -> dict:
     command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s"]
     command += ["-H", f"Accept: {MANIFEST_TYPE}", "-s", str(Path(__file__).with_name("wrk_report.lua"))]
+    for header in headers:
+        command += ["-H", header]
     output = subprocess.run([*command, f"http://127.0.0.1:{port}{target}"], capture_output=True, text=True, check=True)
     return json.loads(output.stdout.splitlines()[-1])
 

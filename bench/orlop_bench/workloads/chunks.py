@@ -11,7 +11,7 @@ from ..servers import Server
 HEADLINE = (1000, 64 * KIB)
 REQUESTS_MAX, WRITTEN_MAX = 1060, 2.05  # of the headline
 DELAYS_MS = (10, 30)
-FURTHER = (100, 64 * KIB)  # with delays
+FURTHER, FURTHER_QUICK = (100, 64 * KIB), (30, 64 * KIB)  # with delays
 
 
 def chunks(plan: Plan) -> Iterator[Figure]:
@@ -21,7 +21,7 @@ def chunks(plan: Plan) -> Iterator[Figure]:
                 yield from _chunks(plan, site, number, chunk_bytes)
     if plan.s3:
         for delay_ms in DELAYS_MS:
-            yield from _chunks(plan, plan.s3.further(delay_ms), *FURTHER)
+            yield from _chunks(plan, plan.s3.further(delay_ms), *(FURTHER if plan.full else FURTHER_QUICK))
 
 
 def _sizes(plan: Plan) -> dict[int, tuple[int, ...]]:
@@ -40,11 +40,13 @@ def _chunks(plan: Plan, site: Site, number: int, chunk_bytes: int) -> Iterator[F
         "POST, the PATCHes one after another, PUT",
         growth=None if site.delay_ms else Growth(f"PATCHes of {size} on {site.name}", "PATCHes", number, views),
     )  # fmt: skip
-    rounds = 1 if headline and not plan.full else plan.rounds_large
+    rounds = plan.rounds_slow if site.delay_ms else plan.rounds_large
     with site.delayed():
         for turn in range(rounds):
             plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
             for server in site.registries:
+                if site.store and plan.sits_out(server, turn):
+                    continue
                 _round(plan, server, figure, number, chunk_bytes)
     yield figure
     if headline:

@@ -16,6 +16,7 @@ PUSHED_MAX = 1000  # more are made in orlop's directory: it is their number that
 COUNTS_DISK = (100, 1000, 10_000)
 COUNTS_DISK_FULL = (*COUNTS_DISK, 100_000)
 COUNTS_S3 = (100, 1000)
+COUNT_S3_PEERS_QUICK = 100
 
 TAGS, REPOSITORIES = "tags", "repositories"
 
@@ -34,13 +35,14 @@ def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterato
     for count in counts if site.store else ():
         title = f"{count:,} {what} on {site.name}: a page of {PAGE}: requests"
         requests[count] = Figure(title, "requests", [Target(ORLOP, at_most=1, promise=LISTS)])
+    quick = site.store and not plan.full
     for server in site.registries:
         try:
             with running(server):
                 made = 0
                 for count in counts:
                     plan.say(f"{count:,} {what} on {site.name}: {server.name}")
-                    if count > PUSHED_MAX and server is not site.orlop:
+                    if server is not site.orlop and count > (COUNT_S3_PEERS_QUICK if quick else PUSHED_MAX):
                         break
                     _make(server, what, made, count)
                     made = count

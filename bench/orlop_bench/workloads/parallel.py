@@ -17,7 +17,7 @@ PUSHERS = 64
 PUSH_BYTES, PUSH_BYTES_FULL = 8 * MIB, 64 * MIB
 
 CLIENTS = 16
-MIX_S, MIX_S_FULL = 4, 30
+MIX_S, MIX_S_FULL = 3, 20
 REPOSITORIES = 20
 # What the traces of production registries share (Anwar et al., FAST '18): nine requests in ten read, most of them
 # manifests; layer sizes are log-normal with two thirds below 1 MB.
@@ -38,8 +38,9 @@ def _pushes(plan: Plan, site: Site) -> Iterator[Figure]:
     title = f"{PUSHERS} pushes of {size_text(size)} at once on {site.name}"
     rate = Figure(title, "MiB/s", [], "POST, one chunked PATCH, PUT; all of them together")
     slowest = Figure(f"{title}: the slowest", "s", [], "of those pushes")
-    for turn in range(plan.rounds_large):
-        plan.say(f"{title}: round {turn + 1} of {plan.rounds_large}")
+    rounds = plan.rounds_slow if site.store else plan.rounds_large
+    for turn in range(rounds):
+        plan.say(f"{title}: round {turn + 1} of {rounds}")
         for server in site.registries:
             bodies = [plan.source.body(size) for _ in range(PUSHERS)]
             longest = 0.0
@@ -86,7 +87,7 @@ def _mixed(plan: Plan, site: Site) -> Iterator[Figure]:
     note = ", ".join(f"{share} % {what}" for what, share in MIX.items()) + f"; {CLIENTS} clients, {seconds} s a round"
     rate = Figure(f"mixed traffic on {site.name}", "requests/s", [], note)
     quantiles = {
-        (what, percent): Figure(f"mixed traffic on {site.name}: {what}, {percent} % are faster", "ms", [], note)
+        (what, percent): Figure(f"mixed traffic on {site.name}: {what}, {percent} % are faster", "ms", [])
         for what in MIX
         for percent in (50, 99)
     }
@@ -98,8 +99,9 @@ def _mixed(plan: Plan, site: Site) -> Iterator[Figure]:
                 taken: list[tuple[str, float]] = []
 
                 def run() -> float:
+                    begin = time.perf_counter()
                     taken.extend(_traffic(server, stocks[server.name], seconds, turn))
-                    return len(taken) / seconds
+                    return len(taken) / (time.perf_counter() - begin)
 
                 attempt(rate.of(server.name), run, server)
                 for (what, percent), figure in quantiles.items():

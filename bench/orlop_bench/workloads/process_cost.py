@@ -41,8 +41,8 @@ def connections(plan: Plan) -> Iterator[Figure]:
     )  # fmt: skip
     contestants: list[tuple[str, Server]] = [(server.name, server) for server in plan.registries]
     contestants.append((NGINX_MANY, plan.nginx_many))
-    for turn in range(plan.rounds_large):
-        plan.say(f"{figure.title}: round {turn + 1} of {plan.rounds_large}")
+    for turn in range(plan.rounds_slow):
+        plan.say(f"{figure.title}: round {turn + 1} of {plan.rounds_slow}")
         for label, server in contestants:
             if turn and server is not plan.orlop:
                 continue  # for comparison: once will do

@@ -4,91 +4,113 @@ import os
 from collections.abc import Callable, Iterator
 
 from .. import client, yardsticks
-from ..plan import MIB, ON_DISK, ON_S3, ORLOP, RCLONE, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after, running, size_text
-from ..results import Figure, Series, Target
+from ..client import PushTimes
+from ..content import Body
+from ..plan import GIB, MIB, ON_DISK, ON_S3, ORLOP, RCLONE, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after
+from ..plan import running, size_text
+from ..results import Figure, Growth, Series, Target
 from ..servers import Server
 from ..yardsticks import TEE, TEE_SYNCED
 
 SMALL_COMMITS_PER_ROUND = 3
 REGISTRY_COMMIT_ROUNDS = 3
+CHUNK_BYTES = 16 * MIB
+DELAYS_MS = (10, 30)
+
 DOCKERS_WAY = "POST, one chunked PATCH, PUT"
+IN_CHUNKS = f"PATCHes of {CHUNK_BYTES // MIB} MiB"
+SINGLE = "POST, single PUT"
+
+
+def _in_chunks(port: int, repository: str, body: Body) -> PushTimes:
+    return client.push_in_chunks(port, repository, body, CHUNK_BYTES)
+
+
+WAYS = {DOCKERS_WAY: client.push_chunked, IN_CHUNKS: _in_chunks, SINGLE: client.push_single}
 
 
 def push(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
-        yield from _push_to_disk(plan, site) if site is plan.disk else _push_to_s3(plan, site)
+        yield from _push_headline(plan, site)
+        yield from _push_sizes(plan, site)
+    for delay_ms in DELAYS_MS if plan.s3 else ():
+        yield _push_further(plan, plan.s3.further(delay_ms))
 
 
-def _push_to_disk(plan: Plan, site: Site) -> Iterator[Figure]:
+# ---- the headline: 1 GiB, beside the yardstick ----
+
+
+def _push_headline(plan: Plan, site: Site) -> Iterator[Figure]:
     size = size_text(plan.blob_bytes)
+    on_disk = site is plan.disk
+    yardstick = TEE_SYNCED if on_disk else RCLONE
+    settings = "tee with sync of the file" if on_disk else f"{RCLONE} {' '.join(yardsticks.RCLONE_SETTINGS)}"
     patch = Figure(
-        f"push of {size}: the PATCH alone", "MiB/s",
-        [Target(ORLOP, TEE, at_least=0.9, promise=ON_DISK)],
+        f"push of {size} to {site.name}: the PATCH alone", "MiB/s",
+        [Target(ORLOP, TEE, at_least=0.9, promise=ON_DISK)] if on_disk else [],
         "chunks of 32 KiB; tee without sync",
     )  # fmt: skip
-    whole, single = (
-        Figure(
-            f"push of {size}: {way}", "MiB/s",
-            [
-                Target(ORLOP, TEE_SYNCED, at_least=0.9, promise=ON_DISK),
-                Target(ORLOP, REGISTRY, at_least=1.3, promise=ON_DISK),
-            ],
-            "first byte to 201; tee with sync of the file",
+    wholes = {
+        way: Figure(
+            f"push of {size} to {site.name}: {way}", "MiB/s", _promises(site, on_disk, way, yardstick),
+            f"first byte to 201; {settings}",
         )
-        for way in (DOCKERS_WAY, "POST, single PUT")
-    )  # fmt: skip
+        for way in WAYS
+    }  # fmt: skip
+    for way in () if plan.full else (IN_CHUNKS,) if on_disk else (IN_CHUNKS, SINGLE):
+        del wholes[way]
     for turn in range(plan.rounds_large):
-        plan.say(f"push of {size}: round {turn + 1} of {plan.rounds_large}")
+        plan.say(f"push of {size} to {site.name}: round {turn + 1} of {plan.rounds_large}")
         last = turn == plan.rounds_large - 1
-        for server in site.registries:
-            _push_round(plan, server, (patch, whole), client.push_chunked, last)
-        yardsticks.tee(plan, plan.source.body(plan.blob_bytes), patch.of(TEE), whole.of(TEE_SYNCED))
-        for server in site.registries:
-            _push_round(plan, server, (single,), client.push_single, last)
-    single.series[TEE_SYNCED] = whole.of(TEE_SYNCED)
-    yield from (patch, whole, single)
+        for way, whole in wholes.items():
+            for server in site.registries:
+                figures = (patch, whole) if way == DOCKERS_WAY else (whole,)
+                if on_disk or not plan.sits_out(server, turn):
+                    _push_round(plan, server, figures, WAYS[way], plan.blob_bytes, last)
+                if way == DOCKERS_WAY and server is site.registries[0]:
+                    _yardstick(plan, site, patch, whole, yardstick)
+    for whole in wholes.values():
+        whole.series.setdefault(yardstick, wholes[DOCKERS_WAY].of(yardstick))
+    if on_disk:
+        yield patch
+    yield from wholes.values()
 
 
-def _push_to_s3(plan: Plan, site: Site) -> Iterator[Figure]:
-    assert site.own
-    size = size_text(plan.blob_bytes)
-    whole = Figure(
-        f"push of {size} to {site.name}: {DOCKERS_WAY}", "MiB/s",
-        [
-            Target(ORLOP, RCLONE, at_least=0.85, promise=ON_S3),
-            Target(ORLOP, REGISTRY, at_least=2, promise=ON_S3),
-        ],
-        f"first byte to 201; {RCLONE} {' '.join(yardsticks.RCLONE_SETTINGS)}",
-    )  # fmt: skip
-    for turn in range(plan.rounds_large):
-        plan.say(f"{whole.title}: round {turn + 1} of {plan.rounds_large}")
-        for server in site.registries:
-            _push_round(plan, server, (whole,), client.push_chunked, turn == plan.rounds_large - 1)
-            if server is site.registries[0]:
-                _rclone_round(plan, site, whole.of(RCLONE))
-    yield whole
+def _promises(site: Site, on_disk: bool, way: str, yardstick: str) -> list[Target]:
+    if on_disk and way != IN_CHUNKS:
+        floors, promise = (0.9, 1.3), ON_DISK
+    elif not on_disk and way == DOCKERS_WAY:
+        floors, promise = (0.85, 2), ON_S3
+    else:
+        return []
+    return [Target(ORLOP, name, at_least=floor, promise=promise) for name, floor in zip((yardstick, REGISTRY), floors)]
 
 
-def _rclone_round(plan: Plan, site: Site, series: Series) -> None:
-    assert site.own
+def _yardstick(plan: Plan, site: Site, patch: Figure, whole: Figure, name: str) -> None:
+    if not site.own:
+        yardsticks.tee(plan, plan.source.body(plan.blob_bytes), patch.of(TEE), whole.of(name))
+        return
     site.own.renew()
     os.sync()
     try:
-        series.add(*yardsticks.rclone_upload(site, plan.source.path, "blob"))
+        whole.of(name).add(*yardsticks.rclone_upload(site, plan.source.path, "blob"))
     finally:
         site.own.discard()
 
 
-def _push_round(plan: Plan, server: Server, figures: tuple[Figure, ...], push_one: Callable, read: bool) -> None:
-    """One push to a fresh server; into figures go the rate of the PATCH (if there are two) and that of the whole."""
+def _push_round(
+    plan: Plan, server: Server, figures: tuple[Figure, ...], push_one: Callable, size: int, read: bool, rate: bool = True
+) -> None:
+    """One push to a fresh server; into figures go that of the PATCH (if there are two) and that of the whole."""
     times = client.PushTimes()
-    body = plan.source.body(plan.blob_bytes)
+    body = plan.source.body(size)
+    figure_of = (lambda seconds: size / MIB / seconds) if rate else (lambda seconds: seconds)
 
     def push_and_check() -> float:
         nonlocal times
         os.sync()
         times = push_one(server.port, REPOSITORY, body)
-        return body.size / MIB / times.whole_s
+        return figure_of(times.whole_s)
 
     with running(server):
         series = figures[-1].of(server.name)
@@ -101,7 +123,38 @@ def _push_round(plan: Plan, server: Server, figures: tuple[Figure, ...], push_on
         patch.fault = series.fault
         patch.cpu_s, patch.rss_peak_kib = series.cpu_s, series.rss_peak_kib
         if not series.fault:
-            patch.add(body.size / MIB / times.patch_s)
+            patch.add(figure_of(times.patch_s))
+
+
+# ---- growth with size, and with distance ----
+
+
+def _push_sizes(plan: Plan, site: Site) -> Iterator[Figure]:
+    if plan.full:
+        sizes, ways = (64 * MIB, 256 * MIB, 1 * GIB, 4 * GIB, 10 * GIB), list(WAYS)
+    else:
+        sizes, ways = (16 * MIB, 64 * MIB, 256 * MIB), [DOCKERS_WAY]
+    for way in ways:
+        for size in sizes:
+            growth = Growth(f"push to {site.name}: {way}", "MiB", size // MIB)
+            figure = Figure(f"time to push {size_text(size)} to {site.name}: {way}", "s", [], growth=growth)
+            rounds = 1 if size > GIB else plan.rounds_slow if site.store else plan.rounds_large
+            for turn in range(rounds):
+                plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
+                for server in site.registries:
+                    _push_round(plan, server, (figure,), WAYS[way], size, turn == 0, rate=False)
+            yield figure
+
+
+def _push_further(plan: Plan, site: Site) -> Figure:
+    size = plan.blob_bytes if plan.full else min(plan.blob_bytes, 64 * MIB)
+    figure = Figure(f"push of {size_text(size)} to {site.name}: {DOCKERS_WAY}", "MiB/s", [], "first byte to 201")
+    with site.delayed():
+        for turn in range(plan.rounds_slow):
+            plan.say(f"{figure.title}: round {turn + 1} of {plan.rounds_slow}")
+            for server in site.registries:
+                _push_round(plan, server, (figure,), client.push_chunked, size, turn == 0)
+    return figure
 
 
 # ---- commit ----
@@ -114,28 +167,26 @@ def commit(plan: Plan) -> Iterator[Figure]:
 
 def _commit(plan: Plan, site: Site, small_bytes: int) -> Figure:
     large, small = size_text(plan.commit_bytes), size_text(small_bytes)
+    promise = ON_S3 if site.store else ON_DISK
     figure = Figure(
         f"commit on {site.name}: the PUT alone", "ms",
-        [Target(f"{ORLOP} {large}", f"{ORLOP} {small}", at_most=2, promise=ON_S3 if site.store else ON_DISK)],
+        [Target(f"{ORLOP} {large}", f"{ORLOP} {small}", at_most=2, promise=promise)],
         "after the PATCH has been written back (sync)",
     )  # fmt: skip
-    rounds = plan.rounds if site is plan.disk else plan.rounds_large
+    rounds = plan.rounds_slow if site.store else plan.rounds_large
     for turn in range(rounds):
         for server in site.registries:
             if server is not site.orlop and (not plan.full or turn >= REGISTRY_COMMIT_ROUNDS):
                 continue  # for comparison, and its PATCH takes long
             plan.say(f"{figure.title}, {large}, {server.name}: round {turn + 1} of {rounds}")
             with running(server):
-                for size in [small_bytes] * SMALL_COMMITS_PER_ROUND:
-                    _commit_one(plan, server, figure.of(f"{server.name} {small}"), size)
+                smalls = figure.of(f"{server.name} {small}")
+                for _ in range(SMALL_COMMITS_PER_ROUND):
+                    _commit_one(plan, server, smalls, small_bytes)
+                # Ratios go by round: of the small ones each round keeps its median.
+                taken = sorted(smalls.values[turn:])
+                smalls.values[turn:] = taken[len(taken) // 2 : len(taken) // 2 + 1]
                 _commit_one(plan, server, figure.of(f"{server.name} {large}"), plan.commit_bytes)
-    # Ratios go by round: of the small ones each round keeps its median.
-    for label, series in figure.series.items():
-        if label.endswith(small):
-            series.values = [
-                sorted(series.values[i : i + SMALL_COMMITS_PER_ROUND])[SMALL_COMMITS_PER_ROUND // 2]
-                for i in range(0, len(series.values), SMALL_COMMITS_PER_ROUND)
-            ]
     return figure
 
 
@@ -146,7 +197,10 @@ def _commit_one(plan: Plan, server: Server, series: Series, size: int) -> None:
         os.sync()
         server.mark()
 
-    attempt(series, lambda: client.push_chunked(server.port, REPOSITORY, body, before_put=sync_and_mark).put_s * 1e3, server)
+    def push_one() -> float:
+        return client.push_chunked(server.port, REPOSITORY, body, before_put=sync_and_mark).put_s * 1e3
+
+    attempt(series, push_one, server)
     if not series.fault:
         target = client.blob_target(REPOSITORY, body.digest)
         check_after(series, lambda: client.check_blob(server.port, target, body))

@@ -1,6 +1,8 @@
 """Manifests and blobs, read from a registry that has them."""
 
+import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 
 from .. import client, wrk, yardsticks
@@ -11,6 +13,11 @@ from ..servers import Nginx, Server
 
 MANIFEST_BYTES = 1024
 CONNECTIONS, CONNECTIONS_S3 = 64, 200
+DELAYS_MS = (10, 30)
+HEADS = 500
+RANGE_BYTES = 1 * MIB
+SMALL_BYTES = 1 * MIB
+PULL_BYTES_QUICK = 256 * MIB  # from S3
 NGINX_NO_LOG = "nginx, no access log"
 
 
@@ -20,6 +27,8 @@ NGINX_NO_LOG = "nginx, no access log"
 def manifest(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
         yield from _manifest_on_disk(plan, site) if site is plan.disk else _manifest_on_s3(plan, site)
+    for delay_ms in DELAYS_MS if plan.s3 else ():
+        yield from _manifest_on_s3(plan, plan.s3.further(delay_ms))
 
 
 def _manifest_on_disk(plan: Plan, site: Site) -> Iterator[Figure]:
@@ -28,11 +37,13 @@ def _manifest_on_disk(plan: Plan, site: Site) -> Iterator[Figure]:
         for nginx in (plan.nginx, plan.nginx_no_log):
             for reference in (image.digest, image.tag):
                 nginx.put(image.target(reference), image.manifest)
-        contestants: list[tuple[str, Server]] = [(NGINX, plan.nginx), (NGINX_NO_LOG, plan.nginx_no_log)]
+        contestants: list[tuple[str, Server]] = [(NGINX, plan.nginx)]
+        if plan.full:
+            contestants.append((NGINX_NO_LOG, plan.nginx_no_log))
         for server in site.registries:
             client.push_image(server.port, image, blobs)
             contestants.insert(0 if server is site.orlop else len(contestants), (server.name, server))
-        for threads in (1, 2):
+        for threads in (1, 2) if plan.full else (2,):
             for kind, reference in (("digest", image.digest), ("tag", image.tag)):
                 targets = [
                     Target(ORLOP, NGINX, at_least=0.7, promise=ON_DISK),
@@ -41,16 +52,39 @@ def _manifest_on_disk(plan: Plan, site: Site) -> Iterator[Figure]:
                 note = f"{CONNECTIONS} keep-alive connections, {plan.wrk_s} s a round; {MANIFEST_BYTES} bytes"
                 figure = Figure(f"manifest GET by {kind}, wrk -t{threads}", "requests/s", targets, note)
                 yield _wrk_rounds(plan, figure, contestants, image, reference, threads, CONNECTIONS)
+        yield _heads(plan, contestants, image)
+
+
+def _heads(plan: Plan, contestants: list[tuple[str, Server]], image: client.Image) -> Figure:
+    """wrk cannot do these."""
+    figure = Figure("manifest HEAD by tag", "requests/s", [], f"one client, {HEADS} one after another; bound by it")
+
+    def measure(server: Server) -> float:
+        with Connection(server.port) as connection:
+            begin = time.perf_counter()
+            for _ in range(HEADS):
+                answer = connection.request("HEAD", image.target(image.tag), {"Accept": client.MANIFEST_TYPE})
+                answer.expect("HEAD of a manifest", 200)
+                if answer.headers.get("content-length") != str(len(image.manifest)):
+                    raise WrongAnswer(f"HEAD of a manifest: Content-Length: {answer.headers.get('content-length')}")
+            return HEADS / (time.perf_counter() - begin)
+
+    for _ in range(plan.rounds):
+        for label, server in contestants:
+            attempt(figure.of(label), lambda: measure(server), server)
+    return figure
 
 
 def _manifest_on_s3(plan: Plan, site: Site) -> Iterator[Figure]:
     image, blobs = client.make_image(REPOSITORY, "latest", MANIFEST_BYTES)
-    with running(*site.registries):
+    with running(*site.registries), contextlib.ExitStack() as stack:
         for server in site.registries:
             client.push_image(server.port, image, blobs)
+        stack.enter_context(site.delayed())
         contestants = [(server.name, server) for server in site.registries]
-        for kind, reference in (("digest", image.digest), ("tag", image.tag)):
-            targets = [Target(ORLOP, REGISTRY, at_least=5, promise=ON_S3)] if kind == "tag" else []
+        for kind, reference in (("tag", image.tag),) if site.delay_ms else (("tag", image.tag), ("digest", image.digest)):
+            promised = kind == "tag" and not site.delay_ms
+            targets = [Target(ORLOP, REGISTRY, at_least=5, promise=ON_S3)] if promised else []
             note = f"{CONNECTIONS_S3} keep-alive connections, {plan.wrk_s} s a round; {MANIFEST_BYTES} bytes"
             figure = Figure(f"manifest GET by {kind} on {site.name}", "requests/s", targets, note)
             yield _wrk_rounds(plan, figure, contestants, image, reference, 1, CONNECTIONS_S3)
@@ -95,6 +129,7 @@ def _check_manifest(server: Server, target: str, image: client.Image) -> int:
 def blob(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
         yield _blob_on_disk(plan, site) if site is plan.disk else _blob_on_s3(plan, site)
+        yield from _many_readers(plan, site)
 
 
 def _blob_on_disk(plan: Plan, site: Site) -> Figure:
@@ -128,7 +163,7 @@ def _blob_on_disk(plan: Plan, site: Site) -> Figure:
 
 def _blob_on_s3(plan: Plan, site: Site) -> Figure:
     assert site.own
-    body = plan.source.body(plan.blob_bytes)
+    body = plan.source.body(plan.blob_bytes if plan.full else min(plan.blob_bytes, PULL_BYTES_QUICK))
     target = client.blob_target(REPOSITORY, body.digest)
     targets = [Target(ORLOP, CURL, at_least=0.8, promise=ON_S3)]
     note = "curl -o /dev/null; every blob passes through its registry, none is redirected"
@@ -137,14 +172,16 @@ def _blob_on_s3(plan: Plan, site: Site) -> Figure:
     with running(*site.registries):
         for server in site.registries:
             client.push_single(server.port, REPOSITORY, body)
-        yardsticks.rclone_upload(site, plan.source.path, "blob")
+        copy = plan.directory / "copy"
+        copy.write_bytes(b"".join(body.pieces(MIB)))
+        yardsticks.rclone_upload(site, copy, "blob")
+        copy.unlink()
         straight = f"{site.own.proxy.url}/{site.own.name}/blob"
-        source_bytes = plan.source.path.stat().st_size
         getters: list[tuple[str, Callable[[], float], Server | None]] = [
             (server.name, lambda port=server.port: yardsticks.curl(f"http://127.0.0.1:{port}{target}", body.size), server)
             for server in site.registries
         ]
-        getters.insert(1, (CURL, lambda: yardsticks.curl(straight, source_bytes, signed=True), None))
+        getters.insert(1, (CURL, lambda: yardsticks.curl(straight, body.size, signed=True), None))
         for turn in range(plan.rounds_large):
             plan.say(f"{figure.title}: round {turn + 1} of {plan.rounds_large}")
             for label, get, server in getters:
@@ -152,6 +189,38 @@ def _blob_on_s3(plan: Plan, site: Site) -> Figure:
         _read_back(figure, site.registries, target, body)
     site.own.discard()
     return figure
+
+
+def _many_readers(plan: Plan, site: Site) -> Iterator[Figure]:
+    """A range of a larger blob, and one small blob for many at once."""
+    body = plan.source.body(min(64 * MIB, plan.blob_bytes))
+    small = plan.source.body(SMALL_BYTES)
+    ranges = f"Range: bytes={RANGE_BYTES}-{2 * RANGE_BYTES - 1}"
+    nginx = [plan.nginx] if site is plan.disk else []
+    with running(*nginx, *site.registries):
+        for blob in (body, small):
+            for server in nginx:
+                server.path(client.blob_target(REPOSITORY, blob.digest)).write_bytes(b"".join(blob.pieces(MIB)))
+            for server in site.registries:
+                client.push_single(server.port, REPOSITORY, blob)
+        for title, blob, length, connections, headers in (
+            (f"blob GET of a range of {size_text(RANGE_BYTES)}", body, RANGE_BYTES, 8, (ranges,)),
+            (f"{CONNECTIONS_S3} blob GETs of {size_text(SMALL_BYTES)} at once", small, SMALL_BYTES, CONNECTIONS_S3, ()),
+        ):
+            note = f"{connections} keep-alive connections, {plan.wrk_s} s a round"
+            figure = Figure(f"{title} on {site.name}", "MiB/s", [], note)
+            target = client.blob_target(REPOSITORY, blob.digest)
+
+            def measure(server: Server) -> float:
+                found = wrk.get(
+                    server.port, target, threads=1, connections=connections, seconds=plan.wrk_s, headers=headers
+                )
+                return wrk.rate(found, length) * length / MIB
+
+            for _ in range(plan.rounds_large):
+                for server in [*site.registries[:1], *nginx, *site.registries[1:]]:
+                    attempt(figure.of(server.name), lambda: measure(server), server)
+            yield figure
 
 
 def _read_back(figure: Figure, servers: list[Server], target: str, body: client.Body) -> None:

@@ -26,8 +26,9 @@ def _resume(plan: Plan, site: Site) -> Iterator[Figure]:
         f"resume after a kill on {site.name}: restart to 201", "s", [],
         f"{way}; from the restarted server's first answer",
     )  # fmt: skip
-    for turn in range(plan.rounds_large):
-        plan.say(f"{again.title}: round {turn + 1} of {plan.rounds_large}")
+    rounds = plan.rounds_slow if site.store else plan.rounds_large
+    for turn in range(rounds):
+        plan.say(f"{again.title}: round {turn + 1} of {rounds}")
         for server in site.registries:
             body = plan.source.body(BLOB_BYTES)
             data = b"".join(body.chunks(CHUNK_BYTES))
