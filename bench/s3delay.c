@@ -3,8 +3,8 @@
  *
  *     s3delay PORT STORE_PORT [DELAY_MS]
  *
- * listens on 127.0.0.1:PORT and passes on to 127.0.0.1:STORE_PORT. One thread a connection, which has a connection of its
- * own to the store; bodies go by splice(2) and are never copied here. What comes on stdin steers it, a line each:
+ * listens on 127.0.0.1:PORT and passes on to 127.0.0.1:STORE_PORT. One thread a connection, which has a connection of
+ * its own to the store; bodies go by splice(2) and are never copied here. What comes on stdin steers it, a line each:
  *
  *     delay MS     every request from now on waits that long before it is passed on
  *     count        one line of JSON: for each operation the requests, bytes of bodies up and down; then all begin at 0

@@ -218,7 +218,7 @@ def make_image(
 
 
 def make_referrer(subject: Image, artifact_type: str = "application/vnd.bench.signature") -> tuple[Image, str]:
-    """A new referrer of the subject, and the reference to push it by. Its config is the empty blob of the specification."""
+    """A new referrer of the subject, and the reference to push it by. Its config is the specification's empty blob."""
     descriptor = {"mediaType": MANIFEST_TYPE, "digest": subject.digest, "size": len(subject.manifest)}
     image, _ = make_image(
         subject.repository, "", blobs=[EMPTY_JSON], artifactType=artifact_type, subject=descriptor, size=700
@@ -289,7 +289,9 @@ def _next_page(answer: Answer) -> str:
 def read_manifest(connection: Connection, method: str, image: Image, reference: str) -> None:
     answer = connection.request(method, image.target(reference), {"Accept": MANIFEST_TYPE})
     answer.expect(f"{method} of a manifest", 200)
-    if answer.headers.get("docker-content-digest") != image.digest or (method == "GET" and answer.body != image.manifest):
+    if answer.headers.get("docker-content-digest") != image.digest or (
+        method == "GET" and answer.body != image.manifest
+    ):
         raise WrongAnswer(f"{method} of a manifest: {answer.length} bytes, {answer.headers}")
 
 

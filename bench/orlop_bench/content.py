@@ -28,7 +28,6 @@ class Body:
             left -= len(stretch)
         yield memoryview(self.ending)
 
-
     def chunks(self, size: int) -> Iterator[bytes]:
         """The bytes in chunks of exactly that size, but for the last."""
         gathered = b""

@@ -118,9 +118,9 @@ def markdown(about: dict, figures: list[Figure], left_out: list[str], drawn: lis
         "",
         "## Figures",
         "",
-        "CPU seconds are the server's (of a yardstick: the program's) over all rounds, peak RSS its highest in any; requests and",
-        "bytes to and from S3 are the median of the rounds. The last column is orlop's figure divided by that of the row: the",
-        "median of the rounds' ratios.",
+        "CPU seconds are the server's (of a yardstick: the program's) over all rounds, peak RSS its highest in any;",
+        "requests and bytes to and from S3 are the median of the rounds. The last column is orlop's figure divided by",
+        "that of the row: the median of the rounds' ratios.",
         "",
     ]
     for figure in figures:

@@ -52,7 +52,6 @@ class Series:
             shown["s3"] = [traffic.operations for traffic in self.traffic]
         return shown | ({"median": self.median} if self.valid else {})
 
-
     @classmethod
     def from_json(cls, label: str, found: dict) -> "Series":
         traffic = [Traffic(operations) for operations in found.get("s3", [])]
@@ -62,8 +61,8 @@ class Series:
 @dataclass(frozen=True)
 class Target:
     """
-    subject (over yardstick, if there is one) is at_least or at_most so much; neither: shown for information. times_faster
-    turns the ratio round, for figures that are times.
+    subject (over yardstick, if there is one) is at_least or at_most so much; neither: shown for information.
+    times_faster turns the ratio round, for figures that are times.
     """
 
     subject: str

@@ -1,4 +1,4 @@
-"""An object store for the benchmarks: Ceph's S3 gateway, and before it, for each contestant, a counting, delaying proxy."""
+"""An object store: Ceph's S3 gateway, and before it, for each contestant, a counting, delaying proxy."""
 
 import datetime
 import hashlib
@@ -108,8 +108,8 @@ class Proxy:
 
 class Bucket:
     """
-    A contestant's own bucket, behind its own proxy; renewed for each round. Of the old ones only those that hold much are
-    removed, as that takes seconds.
+    A contestant's own bucket, behind its own proxy; renewed for each round. Of the old ones only those that hold much
+    are removed, as that takes seconds.
     """
 
     def __init__(self, gateway: rgw.Rgw, proxy: Proxy) -> None:

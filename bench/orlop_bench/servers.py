@@ -1,6 +1,6 @@
 """
-The contestants: orlop, other registries, nginx (static files). Each in a directory and on ports of its own, with its store
-in that directory or in a bucket.
+The contestants: orlop, docker-registry, nginx (static files). Each in a directory and on ports of its own, with its
+store in that directory or in a bucket.
 """
 
 import errno
@@ -151,8 +151,8 @@ class Orlop(Server):
 @dataclass
 class DockerRegistry(Server):
     """
-    With the settings of Debian's package, less its login, and with a secret so that uploads outlive a restart. On S3 it passes blobs through itself, as orlop does by default
-    when the store's address is a private one.
+    With the settings of Debian's package, less its login, and with a secret so that uploads outlive a restart. On S3
+    blobs pass through it, as they do through orlop by default when the store's address is a private one.
     """
 
     program: str = "docker-registry"
@@ -165,7 +165,8 @@ class DockerRegistry(Server):
             "storage:\n  cache:\n    blobdescriptor: inmemory\n"
             f"{self._driver()}"
             "  delete:\n    enabled: true\n"
-            f"http:\n  addr: 127.0.0.1:{self.port}\n  secret: of-the-benchmarks\n  headers:\n    X-Content-Type-Options: [nosniff]\n"
+            f"http:\n  addr: 127.0.0.1:{self.port}\n  secret: of-the-benchmarks\n"
+            "  headers:\n    X-Content-Type-Options: [nosniff]\n"
             "health:\n  storagedriver:\n    enabled: true\n    interval: 10s\n    threshold: 3\n"
         )
 
@@ -179,7 +180,8 @@ class DockerRegistry(Server):
         if not self.bucket:
             return f"  filesystem:\n    rootdirectory: {self.store}\n"
         return (
-            f"  s3:\n    region: {s3.REGION}\n    regionendpoint: {self.bucket.proxy.url}\n    bucket: {self.bucket.name}\n"
+            f"  s3:\n    region: {s3.REGION}\n    regionendpoint: {self.bucket.proxy.url}\n"
+            f"    bucket: {self.bucket.name}\n"
             f"    accesskey: {s3.ACCESS_KEY}\n    secretkey: {s3.SECRET_KEY}\n    secure: false\n    v4auth: true\n"
             f"    rootdirectory: /\n  redirect:\n    disable: {str(not self.redirect).lower()}\n"
         )

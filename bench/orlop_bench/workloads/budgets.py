@@ -8,7 +8,7 @@ from .. import client
 from ..client import Connection, WrongAnswer
 from ..plan import BUDGET, KIB, MIB, ORLOP, REPOSITORY, Plan, Site, counted, fault_text, running, size_text
 from ..results import Figure, Series, Target
-from ..servers import Orlop, Server
+from ..servers import Server
 
 PART_BYTES = 8 * MIB
 SMALL_RECORD_BYTES = 4096  # a reference, a pointer or an empty checkpoint beside the bytes of a blob
@@ -211,7 +211,9 @@ def redirect(plan: Plan, site: Site) -> Iterator[Figure]:
 
 
 def manifest_put(plan: Plan, site: Site) -> Iterator[Figure]:
-    put = requests_figure(f"manifest PUT with {LAYERS} layers", LAYERS + 5, "by tag, on a node that did not take the blobs")
+    put = requests_figure(
+        f"manifest PUT with {LAYERS} layers", LAYERS + 5, "by tag, on a node that did not take the blobs"
+    )
     trips = Figure(
         f"manifest PUT with {LAYERS} layers: round trips", "round trips",
         [Target(ORLOP, at_most=4, promise=BUDGET)],

@@ -3,8 +3,21 @@
 from collections.abc import Iterator
 
 from .. import client
-from ..plan import BUDGET, KIB, MIB, ON_S3, ORLOP, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after, running
-from ..plan import size_text
+from ..plan import (
+    BUDGET,
+    KIB,
+    MIB,
+    ON_S3,
+    ORLOP,
+    REGISTRY,
+    REPOSITORY,
+    Plan,
+    Site,
+    attempt,
+    check_after,
+    running,
+    size_text,
+)
 from ..results import Figure, Growth, Target
 from ..servers import Server
 

@@ -66,7 +66,9 @@ def _make(server: Server, what: str, first: int, end: int) -> None:
         _make_files(server, what, first, end)
         return
     make = _push_tags if what == TAGS else _push_repositories
-    in_parallel(PUSHERS, [range(first + turn, end, PUSHERS) for turn in range(PUSHERS)], lambda mine: make(server, mine))
+    in_parallel(
+        PUSHERS, [range(first + turn, end, PUSHERS) for turn in range(PUSHERS)], lambda mine: make(server, mine)
+    )
 
 
 def _push_tags(server: Server, mine: range) -> None:

@@ -15,11 +15,17 @@ CONNECTIONS_PER_ADDRESS = 2500
 
 NGINX_MANY = "nginx, 16,384 connections a worker"
 
+
 def start(plan: Plan) -> Iterator[Figure]:
     first = Figure(
-        "start to first answer", "ms", [Target(ORLOP, at_most=50, promise=ON_DISK)], "fork and exec to 200 on /v2/, empty store"
+        "start to first answer",
+        "ms",
+        [Target(ORLOP, at_most=50, promise=ON_DISK)],
+        "fork and exec to 200 on /v2/, empty store",
     )
-    idle = Figure("RSS when idle", "MiB", [Target(ORLOP, at_most=12, promise=ON_DISK)], "a second after the first answer")
+    idle = Figure(
+        "RSS when idle", "MiB", [Target(ORLOP, at_most=12, promise=ON_DISK)], "a second after the first answer"
+    )
     contestants: list[Server] = [*plan.registries, plan.nginx]
     for turn in range(plan.rounds):
         plan.say(f"start: round {turn + 1} of {plan.rounds}")
@@ -32,6 +38,7 @@ def start(plan: Plan) -> Iterator[Figure]:
                     time.sleep(IDLE_SETTLE_S)
                     idle.of(server.name).add(server.usage().rss_kib / KIB, server.usage())
     yield from (first, idle)
+
 
 def connections(plan: Plan) -> Iterator[Figure]:
     figure = Figure(
@@ -50,6 +57,7 @@ def connections(plan: Plan) -> Iterator[Figure]:
                 attempt(figure.of(label), lambda: _idle_connections_rss(server), server)
     yield figure
 
+
 def _idle_connections_rss(server: Server) -> float:
     opened: list[Connection] = []
     try:
@@ -65,4 +73,3 @@ def _idle_connections_rss(server: Server) -> float:
     finally:
         for connection in opened:
             connection.close()
-

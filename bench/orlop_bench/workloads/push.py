@@ -6,8 +6,22 @@ from collections.abc import Callable, Iterator
 from .. import client, yardsticks
 from ..client import PushTimes
 from ..content import Body
-from ..plan import GIB, MIB, ON_DISK, ON_S3, ORLOP, RCLONE, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after
-from ..plan import running, size_text
+from ..plan import (
+    GIB,
+    MIB,
+    ON_DISK,
+    ON_S3,
+    ORLOP,
+    RCLONE,
+    REGISTRY,
+    REPOSITORY,
+    Plan,
+    Site,
+    attempt,
+    check_after,
+    running,
+    size_text,
+)
 from ..results import Figure, Growth, Series, Target
 from ..servers import Server
 from ..yardsticks import TEE, TEE_SYNCED
@@ -99,7 +113,13 @@ def _yardstick(plan: Plan, site: Site, patch: Figure, whole: Figure, name: str) 
 
 
 def _push_round(
-    plan: Plan, server: Server, figures: tuple[Figure, ...], push_one: Callable, size: int, read: bool, rate: bool = True
+    plan: Plan,
+    server: Server,
+    figures: tuple[Figure, ...],
+    push_one: Callable,
+    size: int,
+    read: bool,
+    rate: bool = True,
 ) -> None:
     """One push to a fresh server; into figures go that of the PATCH (if there are two) and that of the whole."""
     times = client.PushTimes()

@@ -7,7 +7,22 @@ from collections.abc import Callable, Iterator
 
 from .. import client, wrk, yardsticks
 from ..client import Connection, WrongAnswer
-from ..plan import CURL, MIB, NGINX, ON_DISK, ON_S3, ORLOP, REGISTRY, REPOSITORY, Plan, Site, attempt, check_after, running, size_text
+from ..plan import (
+    CURL,
+    MIB,
+    NGINX,
+    ON_DISK,
+    ON_S3,
+    ORLOP,
+    REGISTRY,
+    REPOSITORY,
+    Plan,
+    Site,
+    attempt,
+    check_after,
+    running,
+    size_text,
+)
 from ..results import Figure, Series, Target
 from ..servers import Nginx, Server
 
@@ -82,7 +97,9 @@ def _manifest_on_s3(plan: Plan, site: Site) -> Iterator[Figure]:
             client.push_image(server.port, image, blobs)
         stack.enter_context(site.delayed())
         contestants = [(server.name, server) for server in site.registries]
-        for kind, reference in (("tag", image.tag),) if site.delay_ms else (("tag", image.tag), ("digest", image.digest)):
+        for kind, reference in (
+            (("tag", image.tag),) if site.delay_ms else (("tag", image.tag), ("digest", image.digest))
+        ):
             promised = kind == "tag" and not site.delay_ms
             targets = [Target(ORLOP, REGISTRY, at_least=5, promise=ON_S3)] if promised else []
             note = f"{CONNECTIONS_S3} keep-alive connections, {plan.wrk_s} s a round; {MANIFEST_BYTES} bytes"
@@ -178,7 +195,11 @@ def _blob_on_s3(plan: Plan, site: Site) -> Figure:
         copy.unlink()
         straight = f"{site.own.proxy.url}/{site.own.name}/blob"
         getters: list[tuple[str, Callable[[], float], Server | None]] = [
-            (server.name, lambda port=server.port: yardsticks.curl(f"http://127.0.0.1:{port}{target}", body.size), server)
+            (
+                server.name,
+                lambda port=server.port: yardsticks.curl(f"http://127.0.0.1:{port}{target}", body.size),
+                server,
+            )
             for server in site.registries
         ]
         getters.insert(1, (CURL, lambda: yardsticks.curl(straight, body.size, signed=True), None))
