@@ -124,7 +124,7 @@ def pytest(name, *paths):
 
 def black_box():
     """The stages of pytest: every folder of tests/ that has some."""
-    for folder in ("cli", "store", "http", "crash", "clients"):
+    for folder in ("cli", "store", "http", "crash", "clients", "bench"):
         if any((ROOT / "tests" / folder).glob("test_*.py")):
             yield folder, pytest(folder, f"tests/{folder}"), count_pytest
 

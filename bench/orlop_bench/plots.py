@@ -13,6 +13,7 @@ LEFT, RIGHT, TOP, BOTTOM = 76, 150, 54, 56
 COLOURS = ("#0b6e99", "#c2571a", "#5a7d2a", "#8a4f9e", "#a8323e", "#5b5b5b")
 TEXT, FAINT, GRID = "#24292f", "#57606a", "#e4e7eb"
 LABEL_GAP = 15  # between the names at the right
+UNITS = {"s": "seconds", "ms": "milliseconds"}
 VIEWS = {"value": "", "requests": "S3 requests", "up": "bytes to S3", "down": "bytes from S3"}
 
 
@@ -101,7 +102,7 @@ def svg(plot: Plot) -> str:
         'font-family="Helvetica, Arial, sans-serif" font-size="12">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
         _text(LEFT, 26, plot.title, TEXT, size=15, weight="bold"),
-        _text(LEFT, TOP - 10, plot.unit, FAINT),
+        _text(LEFT, TOP - 10, UNITS.get(plot.unit, plot.unit), FAINT),
         _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 14, plot.x_name, FAINT, anchor="middle"),
     ]
     parts += _grid(x, y)
