@@ -161,6 +161,14 @@ def in_parallel(workers: int, items: Iterable, run: Callable[[Any], Any]) -> lis
         return list(pool.map(run, items))
 
 
+def timed(series: Series, server: Server, times: int, run: Callable[[], Any]) -> None:
+    """The value is the median of several runs, in milliseconds; what it cost is the last one's."""
+    taken = [median_ms(1, run) for _ in range(times - 1)]
+    server.mark()
+    taken.append(median_ms(1, run))
+    series.add(statistics.median(taken), server.usage_since_mark())
+
+
 def median_ms(times: int, run: Callable[[], Any]) -> float:
     taken = []
     for _ in range(times):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from .. import client
 from ..client import Connection
-from ..plan import FAILURES, LISTS, ORLOP, REPOSITORY, Plan, Site, fault_text, in_parallel, median_ms, running
+from ..plan import FAILURES, LISTS, ORLOP, REPOSITORY, Plan, Site, fault_text, in_parallel, running, timed
 from ..results import Figure, Growth, Target
 from ..servers import Server
 
@@ -120,15 +120,14 @@ def _measure(server: Server, what: str, count: int, pages: dict, wholes: dict, r
         if count in requests:
             traffic = pages[count].of(server.name).traffic
             if traffic:
-                requests[count].of(server.name).add(traffic[-1].requests / LISTINGS)
+                requests[count].of(server.name).add(traffic[-1].requests)
 
 
 def _one(server: Server, figure: Figure, run: Callable[[], object]) -> None:
     """A wrong answer voids this figure alone."""
     series = figure.of(server.name)
     try:
-        server.mark()
-        series.add(median_ms(LISTINGS, run), server.usage_since_mark())
+        timed(series, server, LISTINGS, run)
     except FAILURES as error:
         series.fault = fault_text(error)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from .. import client, s3
 from ..client import Connection, WrongAnswer
-from ..plan import FAILURES, LISTS, ORLOP, REPOSITORY, Plan, Site, fault_text, in_parallel, median_ms, running
+from ..plan import FAILURES, LISTS, ORLOP, REPOSITORY, Plan, Site, fault_text, in_parallel, median_ms, running, timed
 from ..results import Figure, Growth, Series, Target
 from ..servers import Server
 
@@ -116,13 +116,11 @@ class _Table:
                 ("list again", LISTINGS, "", count),
                 ("list with filter", LISTINGS, SBOM, sboms),
             ):
-                server.mark()
-                taken = median_ms(times, lambda: client.all_referrers(connection, subject, expected, kind))
-                usage = server.usage_since_mark()
-                self.figures[what, count].of(server.name).add(taken, usage)
+                series = self.figures[what, count].of(server.name)
+                timed(series, server, times, lambda: client.all_referrers(connection, subject, expected, kind))
                 counted = self.figures.get((f"{what}: requests", count))
-                if counted and usage.traffic:
-                    counted.of(server.name).add(usage.traffic.requests / times)
+                if counted and series.traffic:
+                    counted.of(server.name).add(series.traffic[-1].requests)
 
     # ---- promises that take two figures ----
 
