@@ -64,6 +64,7 @@ def load_referrers(port: int, seconds: float, directory: Path) -> str:
     subject, blobs = client.make_image(REPOSITORY, "latest")
     client.push_image(port, subject, blobs)
     with client.Connection(port) as connection:
+        client.put_blob(connection, REPOSITORY, client.EMPTY_JSON)
         for _ in range(REFERRERS):
             client.put_manifest(connection, *client.make_referrer(subject))
         target = f"/v2/{REPOSITORY}/referrers/{subject.digest}"

@@ -83,6 +83,17 @@ bool buf_append_char(struct buf *buf, char c)
     return buf_append(buf, &c, 1);
 }
 
+bool buf_append_u64(struct buf *buf, uint64_t number)
+{
+    char digits[20]; /* of UINT64_MAX */
+    size_t first = sizeof(digits);
+    do {
+        digits[--first] = (char) ('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    return buf_append(buf, digits + first, sizeof(digits) - first);
+}
+
 bool buf_appendf(struct buf *buf, const char *format, ...)
 {
     va_list args;

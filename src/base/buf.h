@@ -61,6 +61,7 @@ struct buf {
 bool buf_append(struct buf *buf, const void *bytes, size_t len);
 bool buf_append_text(struct buf *buf, const char *text);
 bool buf_append_char(struct buf *buf, char c);
+bool buf_append_u64(struct buf *buf, uint64_t number); /* decimal */
 bool buf_appendf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Room for len more bytes at ptr + len, whose length the caller then adds to buf->len. */
 bool buf_reserve(struct buf *buf, size_t len);

@@ -51,11 +51,21 @@ void clock_format_rfc3339(uint64_t wall_ms, char *out)
     if (wall_ms > last_ms)
         wall_ms = last_ms;
 
+    /* Logs ask for the same second again and again: each thread keeps the text of its last one. */
+    static _Thread_local time_t last_seconds = -1;
+    static _Thread_local char last[TIME_TEXT_BYTES];
     time_t seconds = (time_t) (wall_ms / MS_PER_S);
-    struct tm parts;
-    gmtime_r(&seconds, &parts);
-    size_t used = strftime(out, TIME_TEXT_BYTES, "%Y-%m-%dT%H:%M:%S", &parts);
-    (void) snprintf(out + used, TIME_TEXT_BYTES - used, ".%03uZ", (unsigned) (wall_ms % MS_PER_S));
+    if (seconds != last_seconds) {
+        struct tm parts;
+        gmtime_r(&seconds, &parts);
+        (void) strftime(last, sizeof(last), "%Y-%m-%dT%H:%M:%S.000Z", &parts);
+        last_seconds = seconds;
+    }
+    memcpy(out, last, sizeof(last));
+    char *ms = out + strlen("YYYY-MM-DDTHH:MM:SS.");
+    ms[0] = (char) ('0' + wall_ms % MS_PER_S / 100);
+    ms[1] = (char) ('0' + wall_ms / 10 % 10);
+    ms[2] = (char) ('0' + wall_ms % 10);
 }
 
 void random_bytes(void *out, size_t len)

@@ -71,6 +71,10 @@ bool buf_append_json_string(struct buf *out, struct str s)
     size_t plain = 0; /* s[plain..i) waits to be copied as it is */
     size_t i = 0;
     while (ok && i < s.len) {
+        if (s.ptr[i] >= ' ' && s.ptr[i] < 0x7F && s.ptr[i] != '"' && s.ptr[i] != '\\') { /* most characters */
+            i++;
+            continue;
+        }
         struct str c = {s.ptr + i, utf8_char_bytes((struct str){s.ptr + i, s.len - i})};
         size_t step = c.len > 0 ? c.len : 1;
         if (c.len == 0 || c.ptr[0] == '"' || c.ptr[0] == '\\' || json_is_control(c)) {

@@ -102,6 +102,22 @@ static void test_appendf_grows_when_the_text_does_not_fit(void **state)
     assert_int_equal(buf.ptr[5501], '\0');
 }
 
+static void test_append_u64(void **state)
+{
+    (void) state;
+    static const uint64_t numbers[] = {0, 9, 10, 4096, 1234567890123, UINT64_MAX};
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        char expected[32];
+        auto_buf buf = BUF_INIT(20);
+        (void) snprintf(expected, sizeof(expected), "%llu", (unsigned long long) numbers[i]);
+        assert_true(buf_append_u64(&buf, numbers[i]));
+        assert_string_equal(buf.ptr, expected);
+    }
+    auto_buf narrow = BUF_INIT(2);
+    assert_false(buf_append_u64(&narrow, 100));
+    assert_true(buf_append_u64(&narrow, 99));
+}
+
 static void test_on_an_array(void **state)
 {
     (void) state;
@@ -151,15 +167,11 @@ static void test_json_string_says_when_it_does_not_fit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse_u64),
-        cmocka_unit_test(test_compare),
-        cmocka_unit_test(test_append_keeps_a_nul),
-        cmocka_unit_test(test_limit),
-        cmocka_unit_test(test_limit_nothing),
-        cmocka_unit_test(test_appendf_grows_when_the_text_does_not_fit),
-        cmocka_unit_test(test_on_an_array),
-        cmocka_unit_test(test_json_string),
-        cmocka_unit_test(test_json_string_says_when_it_does_not_fit),
+        cmocka_unit_test(test_parse_u64),          cmocka_unit_test(test_compare),
+        cmocka_unit_test(test_append_keeps_a_nul), cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_limit_nothing),      cmocka_unit_test(test_appendf_grows_when_the_text_does_not_fit),
+        cmocka_unit_test(test_append_u64),         cmocka_unit_test(test_on_an_array),
+        cmocka_unit_test(test_json_string),        cmocka_unit_test(test_json_string_says_when_it_does_not_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
