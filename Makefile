@@ -40,10 +40,12 @@ budgets: all ## count what each operation costs in requests to S3, beside docker
 	@packaging/install-deps.sh budgets || packaging/install-deps.sh test # without docker-registry beside it
 	@exec python3 -B tests/s3/run.py --budgets
 
-bench: all ## measure beside nginx, docker-registry and plain S3 tools: ten minutes (the report: bench/results)
+bench: deps ## measure beside nginx, docker-registry and plain S3 tools: ten minutes (the report: bench/results)
+	@$(MAKE) --no-print-directory all
 	@exec bench/run
 
-bench-full: all ## the same with larger blobs, more of everything, more rounds: about two hours
+bench-full: deps ## the same with larger blobs, more of everything, more rounds: about two hours
+	@$(MAKE) --no-print-directory all
 	@exec bench/run --full
 
 fuzz: ## run every fuzzer T seconds (T=60), as many at once as there are cores

@@ -174,7 +174,7 @@ class DockerRegistry(Server):
         return [self.program, "serve", str(self.directory / "config.yml")]
 
     def version(self) -> str:
-        return first_line([self.program, "--version"])
+        return first_line([self.program, "--version"]).removeprefix(self.program).strip()
 
     def _driver(self) -> str:
         if not self.bucket:

@@ -15,7 +15,15 @@ from .results import Series
 TEE = "tee | sha256sum"
 TEE_SYNCED = "tee | sha256sum; sync"
 # The fastest of rclone's settings: 4 or 8 at once, parts of 8 or 16 MiB, with and without its own MD5 beforehand.
-RCLONE_SETTINGS = ("--s3-upload-concurrency", "8", "--s3-chunk-size", "16M", "--s3-disable-checksum", "--s3-upload-cutoff", "16M")
+RCLONE_SETTINGS = (
+    "--s3-upload-concurrency",
+    "8",
+    "--s3-chunk-size",
+    "16M",
+    "--s3-disable-checksum",
+    "--s3-upload-cutoff",
+    "16M",
+)
 
 
 def tee(plan: Plan, body: Body, plain: Series, synced: Series) -> None:

@@ -84,7 +84,9 @@ def test_what_is_stored_is_read_back(tmp_path):
 
 def test_plots_of_growth(tmp_path):
     figures = [
-        figure([x], [x * x, 3 * x * x], Target("orlop"), f"{x} pushes", Growth("a plot & more", "n", x, ("requests",)), x)
+        figure(
+            [x], [x * x, 3 * x * x], Target("orlop"), f"{x} pushes", Growth("a plot & more", "n", x, ("requests",)), x
+        )
         for x in (1, 10, 1000)
     ]
     figures[0].of("orlop").values = [0]  # a logarithm it has not

@@ -6,12 +6,26 @@ from collections.abc import Iterator
 
 from .. import client, s3
 from ..client import Connection, WrongAnswer
-from ..plan import FAILURES, LISTS, ORLOP, REPOSITORY, Plan, Site, fault_text, in_parallel, median_ms, running, timed
+from ..plan import (
+    FAILURES,
+    LISTS,
+    ORLOP,
+    REPOSITORY,
+    Plan,
+    Site,
+    counted,
+    fault_text,
+    in_parallel,
+    median_ms,
+    running,
+    timed,
+)
 from ..results import Figure, Growth, Series, Target
 from ..servers import Server
 
 PUSHERS = 8
 LISTINGS = 5
+CHANGED_EACH = 20  # of so many referrers one is deleted and one pushed between two listings
 SBOM, SBOM_EACH = "application/vnd.bench.sbom", 10  # every tenth is one
 LIST_REQUESTS_WARM = {1: 2, 10: 2, 100: 3, 1000: 4, 10_000: 20}
 LIST_REQUESTS_COLD_BEYOND = 20
@@ -33,6 +47,7 @@ class _Table:
     def __init__(self, plan: Plan, site: Site, counts: list[int]) -> None:
         self.plan, self.site, self.counts = plan, site, counts
         self.figures: dict[tuple[str, int], Figure] = {}
+        self.pushed: list[client.Image] = []  # of those that may be deleted
         notes = {
             "push": f"{PUSHERS} clients at once",
             "list, cold": "by a process that was started for it, on warm connections",
@@ -55,6 +70,8 @@ class _Table:
                 "list, cold": count + LIST_REQUESTS_COLD_BEYOND,
                 "list again": LIST_REQUESTS_WARM[count],
             }
+            if count >= CHANGED_EACH:
+                budgets["list, changed"] = LIST_REQUESTS_WARM[count] + 2 * (count // CHANGED_EACH)
             for what, budget in budgets.items():
                 title = f"{count:,} referrers on {self.site.name}: {what}: requests"
                 targets = [Target(ORLOP, at_most=budget, promise=LISTS)]
@@ -74,6 +91,7 @@ class _Table:
             yield self._growth()
 
     def _fill_for(self, server: Server) -> Iterator[Figure]:
+        self.pushed.clear()
         subject, blobs = client.make_image(REPOSITORY, "subject")
         client.push_image(server.port, subject, blobs)
         with Connection(server.port) as connection:
@@ -86,6 +104,8 @@ class _Table:
             self._push(server, subject, pushed, count)
             pushed = count
             self._list(server, subject, count)
+            if self.site.store and count >= CHANGED_EACH:
+                self._change(server, subject, count)
         if server is self.site.orlop and self.site.store:
             yield self._beside_one_by_one(server, subject, 1000)
 
@@ -94,7 +114,10 @@ class _Table:
             with Connection(server.port) as connection:
                 for number in mine:
                     kind = SBOM if number % SBOM_EACH == 0 else "application/vnd.bench.signature"
-                    client.put_manifest(connection, *client.make_referrer(subject, kind))
+                    image, reference = client.make_referrer(subject, kind)
+                    client.put_manifest(connection, image, reference)
+                    if kind != SBOM:
+                        self.pushed.append(image)
 
         with Connection(server.port) as connection:
             client.put_blob(connection, REPOSITORY, client.EMPTY_JSON)
@@ -121,6 +144,21 @@ class _Table:
                 counted = self.figures.get((f"{what}: requests", count))
                 if counted and series.traffic:
                     counted.of(server.name).add(series.traffic[-1].requests)
+
+    def _change(self, server: Server, subject: client.Image, count: int) -> None:
+        """A tenth changes: half of that is deleted, half pushed. The next listing may cost a request for each."""
+        changes = count // CHANGED_EACH
+        with Connection(server.port) as connection:
+            client.all_referrers(connection, subject, count)
+            for image in [self.pushed.pop() for _ in range(changes)]:
+                connection.request("DELETE", image.target(image.digest)).expect("DELETE of a referrer", 202)
+            for _ in range(changes):
+                image, reference = client.make_referrer(subject)
+                client.put_manifest(connection, image, reference)
+            counted(
+                self.figures["list, changed: requests", count].of(server.name), server,
+                lambda: client.all_referrers(connection, subject, count),
+            )  # fmt: skip
 
     # ---- promises that take two figures ----
 
