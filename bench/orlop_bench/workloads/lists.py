@@ -10,11 +10,10 @@ from ..results import Figure, Growth, Target
 from ..servers import Server
 
 PUSHERS = 8
-LISTINGS = 5
+LISTINGS, PAGES = 5, 25
 PAGE = 100
 PUSHED_MAX = 1000  # more are made in orlop's directory: it is their number that matters
-COUNTS_DISK = (100, 1000, 10_000)
-COUNTS_DISK_FULL = (*COUNTS_DISK, 100_000)
+COUNTS_DISK = (100, 1000, 10_000, 100_000)
 COUNTS_S3 = (100, 1000)
 COUNT_S3_PEERS_QUICK = 100
 
@@ -23,14 +22,14 @@ TAGS, REPOSITORIES = "tags", "repositories"
 
 def lists(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
-        counts = COUNTS_S3 if site.store else COUNTS_DISK_FULL if plan.full else COUNTS_DISK
+        counts = COUNTS_S3 if site.store else COUNTS_DISK
         for what in (TAGS, REPOSITORIES):
             yield from _grow(plan, site, what, counts)
 
 
 def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterator[Figure]:
-    pages = {count: _figure(site, what, count, f"a page of {PAGE}") for count in counts}
-    wholes = {count: _figure(site, what, count, "all, page by page") for count in counts if count <= 10_000}
+    pages = {count: _figure(site, what, count, f"a page of {PAGE}", PAGES) for count in counts}
+    wholes = {count: _figure(site, what, count, "all, page by page", LISTINGS) for count in counts if count <= 10_000}
     requests = {}
     for count in counts if site.store else ():
         title = f"{count:,} {what} on {site.name}: a page of {PAGE}: requests"
@@ -56,9 +55,9 @@ def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterato
         yield _growth(what, pages, counts[-1])
 
 
-def _figure(site: Site, what: str, count: int, view: str) -> Figure:
+def _figure(site: Site, what: str, count: int, view: str, times: int) -> Figure:
     growth = Growth(f"{what} on {site.name}: {view}", what, count)
-    return Figure(f"{count:,} {what} on {site.name}: {view}", "ms", [], f"median of {LISTINGS}", growth=growth)
+    return Figure(f"{count:,} {what} on {site.name}: {view}", "ms", [], f"median of {times}", growth=growth)
 
 
 def _make(server: Server, what: str, first: int, end: int) -> None:
@@ -115,19 +114,19 @@ def _measure(server: Server, what: str, count: int, pages: dict, wholes: dict, r
     page = f"{target}?n={here}&last={middle}"
     with Connection(server.port) as connection:
         if count in wholes:
-            _one(server, wholes[count], lambda: client.all_listed(connection, target, what, count))
-        _one(server, pages[count], lambda: client.listed(connection, page, what, here))
+            _one(server, wholes[count], LISTINGS, lambda: client.all_listed(connection, target, what, count))
+        _one(server, pages[count], PAGES, lambda: client.listed(connection, page, what, here))
         if count in requests:
             traffic = pages[count].of(server.name).traffic
             if traffic:
                 requests[count].of(server.name).add(traffic[-1].requests)
 
 
-def _one(server: Server, figure: Figure, run: Callable[[], object]) -> None:
+def _one(server: Server, figure: Figure, times: int, run: Callable[[], object]) -> None:
     """A wrong answer voids this figure alone."""
     series = figure.of(server.name)
     try:
-        timed(series, server, LISTINGS, run)
+        timed(series, server, times, run)
     except FAILURES as error:
         series.fault = fault_text(error)
 
