@@ -10,8 +10,8 @@
 struct location; /* an open store and what it was opened with */
 
 /*
- * access is the local driver's; with LOCAL_BESIDE nothing is written to a bucket, either. Call before other threads run:
- * it reads the environment.
+ * access is the local driver's; with LOCAL_BESIDE nothing is written to a bucket, either. Call before other threads
+ * run: it reads the environment.
  */
 must_check enum err_code location_open(const struct config *config, enum local_access access, struct location **out,
                                        struct err *err);

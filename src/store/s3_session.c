@@ -174,8 +174,8 @@ static enum err_code adopt(struct s3_upload *upload, const struct s3_checkpoint 
 }
 
 /*
- * A checkpoint's object while it is read: its head, then its bytes piece by piece, for they may be as long as a part and
- * belong into part memory alone.
+ * A checkpoint's object while it is read: its head, then its bytes piece by piece, for they may be as long as a part
+ * and belong into part memory alone.
  */
 struct reading {
     struct s3_stream *stream;
