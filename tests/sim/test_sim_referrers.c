@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SEEDS 4
+#define SEEDS 2
 /* Of each kind, together 10,000. */
 #define WRITES 4000
 #define DELETES 3950
