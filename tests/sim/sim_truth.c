@@ -167,21 +167,6 @@ bool sim_truth_tag_dangled(const struct repo_name *repo, const char *tag_key, st
     return any_state(tag_key, since, state_dangles, &dangling);
 }
 
-bool sim_truth_tag_moved(const char *tag_key, const struct digest *before, const struct digest *digest,
-                         struct sim_moment since)
-{
-    const struct item *item = item_of(tag_key);
-    for (size_t i = 0; i < item->count; i++) {
-        const struct change *change = &item->changes[i];
-        bool was_there = i > 0 && item->changes[i - 1].is_there;
-        if (is_before(change, since) || !state_is(change, digest))
-            continue;
-        if (before ? was_there && digest_equal(&item->changes[i - 1].digest, before) : !was_there)
-            return true;
-    }
-    return false;
-}
-
 void sim_truth_permit(const char *key)
 {
     struct item *item = item_of(key);

@@ -41,9 +41,6 @@ bool sim_truth_tag_was(const char *tag_key, const struct digest *digest, struct 
 bool sim_truth_tag_was_not(const char *tag_key, const struct digest *digest, struct sim_moment since);
 /* Was a manifest that the tag named at some moment since not there at another? */
 bool sim_truth_tag_dangled(const struct repo_name *repo, const char *tag_key, struct sim_moment since);
-/* Was the tag pointed at digest since, at a moment when it pointed at `before` (NULL: at nothing)? */
-bool sim_truth_tag_moved(const char *tag_key, const struct digest *before, const struct digest *digest,
-                         struct sim_moment since);
 /* Was it ever changed by a request that its caller had given up? Nobody can know then what it holds. */
 bool sim_truth_was_late(const char *key);
 /* Are the blob's bytes in the bucket, whole? */
