@@ -323,36 +323,26 @@ static enum err_code batch_answer(struct listing *listing, struct err *err)
 struct opening {
     struct listing *listing;
     const char *after;
-    enum err_code codes[2];
-    struct err errs[2];
 };
 
-static bool opening_read(void *arg, size_t index)
+static enum err_code opening_read(void *arg, size_t index, struct err *err)
 {
     struct opening *opening = arg;
     struct listing *listing = opening->listing;
-    struct err *err = &opening->errs[index];
-    if (index == 0)
-        opening->codes[0] = referrers_names_read(listing->registry, listing->query, opening->after,
-                                                 names_wanted(listing), &listing->names, err);
-    else
-        opening->codes[1] = referrers_fold_read(listing->registry, listing->query, &listing->fold, err);
-    return true;
+    if (index == 1)
+        return referrers_fold_read(listing->registry, listing->query, &listing->fold, err);
+    return referrers_names_read(listing->registry, listing->query, opening->after, names_wanted(listing),
+                                &listing->names, err);
 }
 
 static enum err_code listing_open(struct listing *listing, struct err *err)
 {
-    char after[DIGEST_TEXT_BYTES_MAX + 1] = "", name[DIGEST_TEXT_BYTES_MAX]; /* longer than any name: what is cut off
-                                                                                changes nothing */
+    /* `after` is longer than any name: what is cut off changes nothing. */
+    char after[DIGEST_TEXT_BYTES_MAX + 1] = "", name[DIGEST_TEXT_BYTES_MAX];
     struct opening opening = {.listing = listing, .after = after};
     (void) snprintf(after, sizeof(after), "%s", listing->query->after ? listing->query->after : "");
-    parallel_each(2, store_caps(listing->registry->store)->parallel, opening_read, &opening);
-    for (size_t i = 0; i < 2; i++) {
-        if (opening.codes[i] != ERR_OK) {
-            *err = opening.errs[i];
-            return err->code;
-        }
-    }
+    if (parallel_try(2, store_caps(listing->registry->store)->parallel, opening_read, &opening, err) != ERR_OK)
+        return err->code;
     listing->is_first = after[0] == '\0';
     for (; listing->fold_next < listing->fold.count; listing->fold_next++) {
         key_digest_dashed(&listing->fold.items[listing->fold_next], name);

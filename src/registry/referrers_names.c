@@ -24,9 +24,6 @@ struct ranges {
     size_t count;
     char starts[RANGES_MAX][KEY_BYTES]; /* each range's names are after this … */
     struct store_names names[RANGES_MAX];
-    pthread_mutex_t mutex;
-    struct err *err;
-    enum err_code code;
 };
 
 static void ranges_free(struct ranges **ranges)
@@ -83,19 +80,10 @@ static void ranges_plan(struct ranges *ranges, const struct referrer_names *firs
     }
 }
 
-static bool range_read(void *arg, size_t index)
+static enum err_code range_read(void *arg, size_t index, struct err *err)
 {
     struct ranges *ranges = arg;
-    struct err err = ERR_INIT;
-    enum err_code code =
-        store_list(ranges->store, ranges->prefix, ranges->starts[index], PAGE_NAMES, &ranges->names[index], &err);
-    if (code == ERR_OK)
-        return true;
-    auto_unlock lock = lock_mutex(&ranges->mutex);
-    if (ranges->code == ERR_OK)
-        *ranges->err = err;
-    ranges->code = ranges->err->code;
-    return false;
+    return store_list(ranges->store, ranges->prefix, ranges->starts[index], PAGE_NAMES, &ranges->names[index], err);
 }
 
 /* Add the ranges' names in order, up to the first range that had more of them than a page takes. */
@@ -131,9 +119,9 @@ enum err_code referrers_names_read(struct registry *registry, const struct refer
     cleanup(ranges_free) struct ranges *ranges = calloc(1, sizeof(*ranges));
     if (!ranges)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    *ranges =
-        (struct ranges){.store = registry->store, .prefix = prefix, .mutex = PTHREAD_MUTEX_INITIALIZER, .err = err};
+    ranges->store = registry->store;
+    ranges->prefix = prefix;
     ranges_plan(ranges, out, wanted - page);
-    parallel_each(ranges->count, RANGES_MAX, range_read, ranges);
-    return ranges->code == ERR_OK ? ranges_add(ranges, out, err) : ranges->code;
+    enum err_code code = parallel_try(ranges->count, RANGES_MAX, range_read, ranges, err);
+    return code == ERR_OK ? ranges_add(ranges, out, err) : code;
 }
