@@ -104,7 +104,7 @@ SETTING(s3, single_writer, BOOL, "false", 0, 1, "", RESTART,
 
 SECTION(registry, "What is accepted")
 SETTING(registry, cache_bytes_max, BYTES, "32MiB", 0, 64 * GIB, "", LIVE,
-        "Memory for manifests, tags and references.")
+        "Memory for manifests, tags, references and, a quarter of it, referrers.")
 SETTING(registry, check_references, BOOL, "true", 0, 1, "", LIVE,
         "Refuse manifests whose config or layers are not in the repository.")
 SETTING(registry, sparse_indexes, BOOL, "false", 0, 1, "", LIVE,

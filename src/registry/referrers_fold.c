@@ -50,8 +50,9 @@ enum err_code referrers_fold_read(struct registry *registry, const struct referr
 
     auto_unlock lock = lock_if_big(registry, index->len);
     auto_json root = NULL;
-    if (json_parse((struct str){index->bytes, index->len}, &root, err) != ERR_OK)
-        return err_become(err, ERR_CORRUPT, "the stored index cannot be read");
+    struct err damage = ERR_INIT;
+    if (json_parse((struct str){index->bytes, index->len}, &root, &damage) != ERR_OK)
+        return ERR_OK;
     const struct json *entries = json_member(root, "manifests"); /* none: an ordinary tag that looks like one */
     for (size_t i = 0; i < json_count(entries) && i < REFERRERS_FOLD_MAX; i++) {
         struct digest digest;

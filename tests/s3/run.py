@@ -189,6 +189,8 @@ def run_group(name):
         lines += [f"    | {line}" for line in output.splitlines()[-TAIL_LINES:]]
     if name == "budgets":
         lines += re.findall(r"^\|.*\|$", output, re.MULTILINE)
+    if name == "referrers":
+        lines += re.findall(r"^list of referrers .*(?:\n\S.* \d+)+$", output, re.MULTILINE)
     print("\n".join(lines), flush=True)
     return count
 
