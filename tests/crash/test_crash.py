@@ -373,6 +373,26 @@ class ManifestDelete(Operation):
         assert manifest_is(client, sha256(REFERRER)) is None
 
 
+class ReferrersList(Operation):
+    """The first list of more referrers than are fetched without writing a snapshot."""
+
+    name = "referrers-list"
+    manifests = [orlop.artifact("application/x", SUBJECT, {"number": str(number)}) for number in range(20)]
+
+    def prepare(self, client):
+        client.push_blob(REPO, orlop.EMPTY_JSON)
+        for data in self.manifests:
+            client.push_manifest(REPO, sha256(data), data)
+
+    def run(self, client):
+        answer = self.expect(client.get(f"/v2/{REPO}/referrers/{SUBJECT['digest']}"), 200)
+        found = [item["digest"] for item in answer.json()["manifests"]]
+        assert found == sorted(map(sha256, self.manifests))
+
+    def verify(self, client):
+        self.run(client)
+
+
 class BlobDelete(Operation):
     def __init__(self, shared):
         super().__init__()
@@ -425,6 +445,7 @@ OPERATIONS = [
     lambda: ManifestPut("tag-move-two", NEW, sha256(NEW), "?tag=a&tag=b", ["a", "b"], before=OLD),
     lambda: TagDelete(),
     lambda: ManifestDelete(),
+    lambda: ReferrersList(),
     lambda: BlobDelete(shared=False),
     lambda: BlobDelete(shared=True),
 ]
