@@ -140,7 +140,7 @@ static enum err_code fetch_item(struct fetch *fetch, struct referrer_item *item,
     }
     if (code != ERR_OK)
         return code == ERR_NOT_FOUND ? ERR_OK : code; /* deleted since its key was listed */
-    fetch->fetched++;
+    atomic_fetch_add(&fetch->fetched, 1);
     if (item->referrer)
         referrer_remember(fetch->registry, fetch->query, &item->digest, item->referrer);
     return ERR_OK;
@@ -151,10 +151,12 @@ static bool fetch_one(void *arg, size_t index)
     struct fetch *fetch = arg;
     struct referrer_item *item = &fetch->items[fetch->wanted[index]];
     struct err err = ERR_INIT;
-    fetch->begun++;
+    atomic_fetch_add(&fetch->begun, 1);
     enum err_code code = fetch_item(fetch, item, &err);
-    if (code == ERR_OK)
-        return (fetch->bytes += item->referrer ? item->referrer->len : 0) < fetch->bytes_max;
+    if (code == ERR_OK) {
+        size_t len = item->referrer ? item->referrer->len : 0;
+        return atomic_fetch_add(&fetch->bytes, len) + len < fetch->bytes_max;
+    }
     auto_unlock lock = lock_mutex(&fetch->mutex);
     if (fetch->code == ERR_OK)
         *fetch->err = err;
