@@ -30,7 +30,7 @@ SBOM, SBOM_EACH = "application/vnd.bench.sbom", 10  # every tenth is one
 LIST_REQUESTS_WARM = {1: 2, 10: 2, 100: 3, 1000: 4, 10_000: 20}
 LIST_REQUESTS_COLD_BEYOND = 20
 DELAY_MS = 2
-ONE_BY_ONE = "one GET each, straight from S3"
+ONE_BY_ONE, RESTARTED = "one GET each, straight from S3", f"{ORLOP}, restarted"
 
 
 def referrers(plan: Plan) -> Iterator[Figure]:
@@ -107,7 +107,7 @@ class _Table:
             if self.site.store and count >= CHANGED_EACH:
                 self._change(server, subject, count)
         if server is self.site.orlop and self.site.store:
-            yield self._beside_one_by_one(server, subject, 1000)
+            yield self._beside_one_by_one(server, subject, self.counts[-1])
 
     def _push(self, server: Server, subject: client.Image, first: int, end: int) -> None:
         def push(mine: range) -> None:
@@ -173,14 +173,24 @@ class _Table:
 
     def _beside_one_by_one(self, server: Server, subject: client.Image, count: int) -> Figure:
         """What a list costs whose maker fetches each descriptor in turn: the same objects, straight from the store."""
-        target = Target(ORLOP, ONE_BY_ONE, at_least=20, times_faster=True, promise=LISTS)
+        targets = [
+            Target(label, ONE_BY_ONE, at_least=20, times_faster=True, promise=LISTS) for label in (ORLOP, RESTARTED)
+        ]
         far = self.site.further(DELAY_MS)
-        figure = Figure(f"{self.counts[-1]:,} referrers on {far.name}: list", "ms", [target], "listed again")
-        with far.delayed():
+        figure = Figure(f"{count:,} referrers on {far.name}: list", "ms", targets, "listed again; by a new process")
+
+        def measure(label: str, times: int) -> None:
             with Connection(server.port) as connection:
-                taken = median_ms(LISTINGS, lambda: client.all_referrers(connection, subject, self.counts[-1]))
-                figure.of(ORLOP).add(taken)
-            _one_by_one(server, figure.of(ONE_BY_ONE), self.counts[-1])
+                connection.request("GET", subject.target(subject.digest)).expect("GET of the subject", 200)
+                taken = median_ms(times, lambda: client.all_referrers(connection, subject, count))
+                figure.of(label).add(taken)
+
+        with far.delayed():
+            measure(ORLOP, LISTINGS)
+            server.stop()
+            server.start()
+            measure(RESTARTED, 1)
+            _one_by_one(server, figure.of(ONE_BY_ONE), count)
         return figure
 
 
