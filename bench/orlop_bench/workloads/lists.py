@@ -62,7 +62,9 @@ def _figure(site: Site, what: str, count: int, view: str, times: int) -> Figure:
 
 def _make(server: Server, what: str, first: int, end: int) -> None:
     if end > PUSHED_MAX:
+        server.stop()  # it owns its store
         _make_files(server, what, first, end)
+        server.start()
         return
     make = _push_tags if what == TAGS else _push_repositories
     in_parallel(
