@@ -14,7 +14,8 @@ build=(gcc libc6-dev make cmake ninja-build pkgconf
     libcurl4-openssl-dev libexpat1-dev)
 test=(git curl openssl strace libcmocka-dev python3 python3-pytest
     docker.io docker-registry podman buildah skopeo mmdebstrap
-    ceph-mon ceph-osd radosgw)
+    ceph-mon ceph-osd radosgw
+    swift-proxy swift-account swift-container swift-object memcached)
 budgets=(docker-registry)
 all=(clang clang-format clang-tidy libclang-rt-14-dev gcovr)
 

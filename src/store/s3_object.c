@@ -9,14 +9,30 @@
 #define PAGE_KEYS_MAX 1000
 #define LAST_CHARACTER "\xf4\x8f\xbf\xbf" /* U+10FFFF */
 
-enum err_code s3_get(struct store *store, const char *key, struct buf *out, struct err *err)
+static pthread_rwlock_t *key_lock(struct s3 *s3, const char *key)
 {
-    struct s3_request request = {.operation = S3_GET_OBJECT, .key = key};
-    return s3_send(s3_of(store)->client, &request, NULL, out, err);
+    uint32_t hash = 2166136261; /* FNV-1a */
+    for (const char *c = key; *c; c++)
+        hash = (hash ^ (uint8_t) *c) * 16777619;
+    return &s3->key_locks[hash % S3_KEY_LOCKS];
 }
 
-enum err_code s3_put_spans(struct s3 *s3, const char *key, const struct str *spans, size_t count, bool is_new,
-                           const char *payload_sha256, struct err *err)
+enum err_code s3_get(struct store *store, const char *key, struct buf *out, struct err *err)
+{
+    struct s3 *s3 = s3_of(store);
+    struct s3_request request = {.operation = S3_GET_OBJECT, .key = key};
+    if (s3->conditional)
+        return s3_send(s3->client, &request, NULL, out, err);
+    /* Swift says 404 of an object that is being replaced at that moment. */
+    pthread_rwlock_t *lock = key_lock(s3, key);
+    pthread_rwlock_rdlock(lock);
+    enum err_code code = s3_send(s3->client, &request, NULL, out, err);
+    pthread_rwlock_unlock(lock);
+    return code;
+}
+
+static enum err_code put_send(struct s3 *s3, const char *key, const struct str *spans, size_t count, bool is_new,
+                              const char *payload_sha256, struct err *err)
 {
     struct s3_request request = {
         .operation = S3_PUT_OBJECT,
@@ -24,21 +40,32 @@ enum err_code s3_put_spans(struct s3 *s3, const char *key, const struct str *spa
         .body = spans,
         .body_count = count,
         .payload_sha256 = payload_sha256,
-        .condition = is_new && s3->conditional ? S3_IF_ABSENT : S3_UNCONDITIONAL,
+        .condition = is_new ? S3_IF_ABSENT : S3_UNCONDITIONAL,
     };
     return s3_send(s3->client, &request, NULL, NULL, err);
 }
 
+enum err_code s3_put_spans(struct s3 *s3, const char *key, const struct str *spans, size_t count, bool is_new,
+                           const char *payload_sha256, struct err *err)
+{
+    uint64_t size_bytes;
+    if (s3->conditional)
+        return put_send(s3, key, spans, count, is_new, payload_sha256, err);
+    /* One writer, this process: under the lock nobody comes between the look and the put. */
+    pthread_rwlock_t *lock = key_lock(s3, key);
+    pthread_rwlock_wrlock(lock);
+    enum err_code code = is_new ? s3_stat(&s3->base, key, &size_bytes, err) : ERR_NOT_FOUND;
+    if (code == ERR_OK)
+        code = err_set(err, ERR_EXISTS, "%s exists already", key);
+    else if (code == ERR_NOT_FOUND)
+        code = put_send(s3, key, spans, count, false, payload_sha256, err);
+    pthread_rwlock_unlock(lock);
+    return code;
+}
+
 enum err_code s3_put(struct store *store, const char *key, struct str bytes, enum store_put_mode mode, struct err *err)
 {
-    struct s3 *s3 = s3_of(store);
-    uint64_t size_bytes;
-    if (mode == STORE_PUT_NEW && !s3->conditional) { /* one writer: nobody comes between the look and the put */
-        enum err_code code = s3_stat(store, key, &size_bytes, err);
-        if (code != ERR_NOT_FOUND)
-            return code == ERR_OK ? err_set(err, ERR_EXISTS, "%s exists already", key) : code;
-    }
-    return s3_put_spans(s3, key, &bytes, 1, mode == STORE_PUT_NEW, NULL, err);
+    return s3_put_spans(s3_of(store), key, &bytes, 1, mode == STORE_PUT_NEW, NULL, err);
 }
 
 enum err_code s3_stat(struct store *store, const char *key, uint64_t *out_bytes, struct err *err)

@@ -10,6 +10,8 @@
 
 #include <pthread.h>
 
+#define S3_KEY_LOCKS 64
+
 struct s3_sessions;
 
 struct s3 {
@@ -19,8 +21,9 @@ struct s3 {
     struct s3_senders *senders;
     struct s3_sessions *sessions; /* uploads between two requests, their tails in memory */
     struct s3_settings settings;
-    bool conditional; /* If-None-Match is honoured */
-    char node[33];    /* this process, in every checkpoint it writes */
+    bool conditional;                         /* If-None-Match is honoured */
+    char node[33];                            /* this process, in every checkpoint it writes */
+    pthread_rwlock_t key_locks[S3_KEY_LOCKS]; /* where it is not: of puts and gets, by key */
 };
 
 static inline struct s3 *s3_of(struct store *store)
@@ -48,7 +51,7 @@ struct s3_listing {
 };
 /* All pages, until fn returns false or limit entries were seen. *out_more (may be NULL): the limit cut it. */
 enum err_code s3_list_all(struct s3 *s3, const struct s3_listing *listing, bool *out_more, struct err *err);
-/* PUT with spans. conditional asks for If-None-Match (left out where the store has none). */
+/* PUT with spans. is_new: ERR_EXISTS when the key exists (one request; where the store has no conditions, two). */
 enum err_code s3_put_spans(struct s3 *s3, const char *key, const struct str *spans, size_t count, bool is_new,
                            const char *payload_sha256, struct err *err);
 

@@ -102,7 +102,8 @@ enum err_code s3_session_save(struct s3_upload *upload, struct str record, bool 
     if (with_bytes)
         count += s3_tail_spans(upload, from - upload->parts_bytes, spans + 1);
     session_key(upload->id, upload->next_sequence, key);
-    enum err_code code = s3_put_spans(s3, key, spans, count, true, NULL, err);
+    /* With one writer the number is new: no need to look. */
+    enum err_code code = s3_put_spans(s3, key, spans, count, s3->conditional, NULL, err);
     if (code == ERR_EXISTS)
         return err_become(err, ERR_PRECONDITION, "another node has appended to this upload");
     if (code != ERR_OK || record_keep(upload, record, err) != ERR_OK)

@@ -3,10 +3,13 @@
 import contextlib
 import os
 
+import minio
 import orlop
 import pytest
 import rgw
 import s3proxy
+import s3server
+import swift
 from budget_table import TABLE
 
 
@@ -26,6 +29,28 @@ def printed_table():
     yield
     if TABLE.rows:
         print(f"\n{TABLE}")
+
+
+def store_on(server_class):
+    """The URL of an empty store on another S3 server: the one under test where it is of that kind, else one of its own."""
+    if os.environ.get("ORLOP_TEST_S3_SERVER") == server_class.name:
+        yield orlop.new_s3_store()
+        return
+    try:
+        with server_class() as server, s3server.in_environment(server):
+            yield orlop.new_s3_store()
+    except s3server.CannotStart as reason:
+        pytest.skip(f"no {server_class.name} can be started here: {reason}")
+
+
+@pytest.fixture
+def swift_store():
+    yield from store_on(swift.Swift)
+
+
+@pytest.fixture
+def minio_store():
+    yield from store_on(minio.Minio)
 
 
 @pytest.fixture

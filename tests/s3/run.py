@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """
 Run everything that needs an S3 server against one Ceph gateway: the store contract's suite, both conformance suites,
-the black-box tests of the API with their servers' stores in the bucket, and the tests of this folder. Ends with
+the black-box tests of the API with their servers' stores in the bucket, and the tests of this folder; then the contract's
+suite and a few tests on other S3 servers. Ends with
 "N passed, N failed, N skipped"; where there can be no gateway, all of it is one skip that says why.
 
     tests/s3/run.py [--budgets]
@@ -25,9 +26,12 @@ TESTS = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "lib"), str(TESTS)]
 
 import docker_registry  # noqa: E402  (the path is set above)
+import minio  # noqa: E402
 import orlop  # noqa: E402
 import rgw  # noqa: E402
 import run as stages  # noqa: E402
+import s3server  # noqa: E402
+import swift  # noqa: E402
 
 API_TESTS = (
     *("test_spec_upload.py", "test_spec_pull.py", "test_spec_manifest.py", "test_spec_list.py"),
@@ -65,6 +69,7 @@ CLIENT_TESTS = {
 }
 
 TAIL_LINES = 80
+OTHER_SERVER_ROUNDS = 5  # of each thread in the tests that race: those servers are slow
 
 PAGE = stages.ROOT / "docs" / "budgets.md"
 PAGE_HEAD = """\
@@ -109,9 +114,9 @@ def execute(command, **environment):
 # Each returns (exit status, output, counts).
 
 
-def contract_suite():
+def contract_suite(**environment):
     program = pathlib.Path(os.environ["ORLOP"]).resolve().parent / "tests" / "test_store_s3"
-    status, output = execute([program])
+    status, output = execute([program], **environment)
     passed = output.count("[       OK ] ")
     failed = len(set(re.findall(r"^\[  FAILED  \] (\w+)$", output, re.MULTILINE)))
     return status, output, stages.Count(passed, failed)
@@ -140,6 +145,24 @@ def own_tests(*names, **environment):
     return lambda: pytest("-s", *(f"tests/s3/{name}" for name in names), **environment)
 
 
+def other_server(new_server, *names):
+    """The contract suite, and tests of this folder, on another S3 server than Ceph's; a skip where there can be none."""
+
+    def run():
+        try:
+            with new_server() as server:
+                environment = {**server.environment(), "ORLOP_TEST_S3": f"s3://{server.new_bucket()}"}
+                environment["ORLOP_TEST_S3_SERVER"] = server.name
+                status, output, count = contract_suite(**environment, ORLOP_TEST_ROUNDS=str(OTHER_SERVER_ROUNDS))
+                more_status, more_output, more = pytest("-s", *(f"tests/s3/{name}" for name in names), **environment)
+                count.add(more)
+                return status or more_status, output + more_output, count
+        except s3server.CannotStart as reason:
+            return 0, f"skipped: it cannot be started here: {reason}", stages.Count(skipped=1)
+
+    return run
+
+
 # Two at a time: little of this uses more than one core, and what is counted at the wire does not depend on the load.
 GROUPS = {
     "contract suite": contract_suite,
@@ -153,6 +176,8 @@ GROUPS = {
     "faults": own_tests("test_faults.py"),
     "memory": own_tests("test_memory.py"),
     "metrics": own_tests("test_metrics.py"),
+    "Swift": other_server(swift.Swift, "test_swift.py"),
+    "MinIO": other_server(minio.Minio, "test_minio.py"),
 }
 
 
@@ -187,6 +212,8 @@ def run_group(name):
     lines = [f"{name:<16} {count}  ({time.monotonic() - started:.0f} s)"]
     if count.failed:
         lines += [f"    | {line}" for line in output.splitlines()[-TAIL_LINES:]]
+    if count.skipped and output.startswith("skipped: "):
+        lines.append(f"    | {output}")
     if name == "budgets":
         lines += re.findall(r"^\|.*\|$", output, re.MULTILINE)
     if name == "referrers":

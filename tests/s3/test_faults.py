@@ -210,21 +210,21 @@ def test_manifest_put_is_interrupted(store, new_proxy, step, what):
 
 
 @pytest.mark.deadline(180)
-def test_gateway_dies(monkeypatch):
+def test_gateway_dies(gateway, monkeypatch):
     """Killed and started again under load."""
     seed = random.getrandbits(32)
-    with rgw.Rgw() as gateway:
-        for name, value in gateway.environment().items():
+    with rgw.Rgw() as own:
+        for name, value in own.environment().items():
             monkeypatch.setenv(name, value)
-        store = f"s3://{gateway.new_bucket()}/p"
+        store = f"s3://{own.new_bucket()}/p"
         with orlop.Server(store, ["--log-level", "warn"], program=orlop.release_binary()) as server:
             workload = Workload([server], seed)
             load = threading.Thread(target=workload.run, args=(60,))
             load.start()
             orlop.wait_until(lambda: len(workload.pushed) >= 5, timeout=30)
-            gateway.kill_gateway()
+            own.kill_gateway()
             time.sleep(1)
-            gateway.start_gateway()
+            own.start_gateway()
             load.join()
             print(f"\n{workload}")
             server.assert_alive()

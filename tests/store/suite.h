@@ -26,6 +26,7 @@ struct suite_driver {
     /* Close it and forget all it kept. */
     void (*close)(void *arg, struct store *store);
     void *arg;
+    int thread_rounds;    /* of each thread in the tests that race; 0: as many as is usual */
     bool verifies_sha256; /* its store refuses bytes that are not those of their SHA-256 digest */
 };
 

@@ -14,7 +14,7 @@
 #define OBJECT_BYTES_MAX (STORE_OBJECT_BYTES_MAX + 1024)
 #define MARKER "orlop.json" /* the store's own; the one object that is always there */
 #define THREADS 8
-#define THREAD_ROUNDS 25
+#define THREAD_ROUNDS 25 /* of each thread, unless the driver says otherwise */
 
 struct suite {
     const struct suite_driver *driver;
@@ -33,6 +33,11 @@ int suite_expect_no_leftovers(void **state);
 /* The parts; each returns its number of failures. */
 int suite_run_objects(void);
 int suite_run_uploads(void);
+
+static inline int thread_rounds(void)
+{
+    return suite.driver->thread_rounds ? suite.driver->thread_rounds : THREAD_ROUNDS;
+}
 
 static inline struct store *store_of(void **state)
 {

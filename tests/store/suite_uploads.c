@@ -440,7 +440,7 @@ static void test_probe_and_properties(void **state)
 static void *race_uploads(void *arg)
 {
     struct crew *crew = arg;
-    for (int round = 0; round < THREAD_ROUNDS; round++) {
+    for (int round = 0; round < thread_rounds(); round++) {
         struct digest own = suite_digest(DIGEST_SHA256);
         own.raw[0] = crew->shared.raw[0];
         const struct digest *digest = round % 2 ? &own : &crew->shared;
@@ -474,7 +474,7 @@ static void test_concurrent_uploads(void **state)
 static void *race_commit_and_delete(void *arg)
 {
     struct crew *crew = arg;
-    for (int round = 0; round < 4 * THREAD_ROUNDS; round++) {
+    for (int round = 0; round < 4 * thread_rounds(); round++) {
         struct digest own = suite_digest(DIGEST_SHA256);
         own.raw[0] = crew->shared.raw[0];
         suite_blob_put(crew->store, &own, STR("short-lived"));

@@ -1,6 +1,7 @@
 /*
  * The contract suite on a real S3 server. ORLOP_TEST_S3 names the bucket as s3://…, with the usual AWS_… variables for
- * endpoint and keys; without it there is nothing to test against and the program says so.
+ * endpoint and keys; without it there is nothing to test against and the program says so. ORLOP_TEST_ROUNDS: how long the
+ * tests that race go on, for servers that are slow.
  */
 #include "store/s3.h"
 #include "store/s3_config.h"
@@ -77,8 +78,14 @@ int main(void)
         fprintf(stderr, "%s\n", err_text(&err));
         return 1;
     }
-    const struct suite_driver driver = {"S3 store",  suite_open, suite_reopen,
-                                        suite_close, &place,     .verifies_sha256 = true};
+    const char *rounds = getenv("ORLOP_TEST_ROUNDS");
+    const struct suite_driver driver = {.name = "S3 store",
+                                        .open = suite_open,
+                                        .reopen = suite_reopen,
+                                        .close = suite_close,
+                                        .arg = &place,
+                                        .thread_rounds = rounds ? atoi(rounds) : 0,
+                                        .verifies_sha256 = true};
     int failures = store_suite_run(&driver);
     s3_credentials_close(place.credentials);
     return failures;
