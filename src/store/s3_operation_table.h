@@ -13,6 +13,7 @@ S3_OPERATION(PUT_OBJECT,      "PUT",    "PutObject",               "s3:PutObject
 S3_OPERATION(DELETE_OBJECT,   "DELETE", "DeleteObject",            "s3:DeleteObject",               false)
 S3_OPERATION(CREATE_UPLOAD,   "POST",   "CreateMultipartUpload",   "s3:PutObject",                  false)
 S3_OPERATION(UPLOAD_PART,     "PUT",    "UploadPart",              "s3:PutObject",                  false)
+S3_OPERATION(COPY_PART,       "PUT",    "UploadPartCopy",          "s3:PutObject",                  false)
 S3_OPERATION(COMPLETE_UPLOAD, "POST",   "CompleteMultipartUpload", "s3:PutObject",                  false)
 S3_OPERATION(ABORT_UPLOAD,    "DELETE", "AbortMultipartUpload",    "s3:AbortMultipartUpload",       false)
 S3_OPERATION(LIST_PARTS,      "GET",    "ListParts",               "s3:ListMultipartUploadParts",   false)

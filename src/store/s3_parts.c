@@ -213,24 +213,37 @@ enum err_code s3_parts_wait(struct s3_upload *upload, unsigned most, struct err 
     return code;
 }
 
-static enum err_code multipart_begin(struct s3_upload *upload, struct err *err)
+enum err_code s3_multipart_create(struct s3 *s3, const char *key, const char *nonce, char *out_multipart_id,
+                                  struct err *err)
 {
-    char key[STORE_PLACE_BYTES_MAX];
     struct s3_param query = {"uploads", ""};
     auto_buf xml = BUF_INIT(S3_XML_TEXT_BYTES_MAX);
-    if (upload->multipart_id[0])
-        return ERR_OK;
+    struct s3_request request = {
+        .operation = S3_CREATE_UPLOAD, .key = key, .query = &query, .query_count = 1, .nonce = nonce};
+    if (s3_send(s3->client, &request, NULL, &xml, err) != ERR_OK)
+        return err->code;
+    return s3_xml_read_upload_id(buf_str(&xml), out_multipart_id, err);
+}
+
+void s3_nonce_new(char *out)
+{
     uint8_t raw[16];
     random_bytes(raw, sizeof(raw));
     for (size_t i = 0; i < sizeof(raw); i++)
-        (void) snprintf(upload->nonce + 2 * i, 3, "%02x", raw[i]);
+        (void) snprintf(out + 2 * i, 3, "%02x", raw[i]);
+}
+
+static enum err_code multipart_begin(struct s3_upload *upload, struct err *err)
+{
+    char key[STORE_PLACE_BYTES_MAX];
+    if (upload->multipart_id[0])
+        return ERR_OK;
+    s3_nonce_new(upload->nonce);
     s3_data_key(upload, key);
-    struct s3_request request = {
-        .operation = S3_CREATE_UPLOAD, .key = key, .query = &query, .query_count = 1, .nonce = upload->nonce};
-    if (s3_send(s3_of_upload(upload)->client, &request, NULL, &xml, err) != ERR_OK)
+    if (s3_multipart_create(s3_of_upload(upload), key, upload->nonce, upload->multipart_id, err) != ERR_OK)
         return err->code;
     upload->parts_are_known = true; /* a fresh one: all its parts will be ours */
-    return s3_xml_read_upload_id(buf_str(&xml), upload->multipart_id, err);
+    return ERR_OK;
 }
 
 enum err_code s3_claim(struct s3_upload *upload, struct err *err)
@@ -317,7 +330,7 @@ enum err_code s3_tail_send(struct s3_upload *upload, struct err *err)
 
 /* ---- completing ---- */
 
-static bool number_is_ours(const struct s3_upload *upload, unsigned number)
+bool s3_part_is_ours(const struct s3_upload *upload, unsigned number)
 {
     for (size_t i = 0; i < upload->run_count; i++) {
         if (number >= upload->runs[i].first && number < (unsigned) upload->runs[i].first + upload->runs[i].count)
@@ -336,7 +349,7 @@ struct learn {
 static bool learn_part(void *arg, const struct s3_part *part)
 {
     struct learn *learn = arg;
-    if (!number_is_ours(learn->upload, part->number))
+    if (!s3_part_is_ours(learn->upload, part->number))
         return true;
     learn->failed = learn->failed || learn->count == learn->cap || part->etag.len >= S3_PART_ETAG_BYTES;
     if (learn->failed)
@@ -355,8 +368,7 @@ static size_t numbers_count(const struct s3_upload *upload)
     return count;
 }
 
-/* ERR_NOT_FOUND: the multipart upload is no more: completed, or aborted. */
-static enum err_code parts_list(struct s3_upload *upload, struct learn *learn, struct err *err)
+enum err_code s3_multipart_list(struct s3_upload *upload, s3_part_fn *fn, void *arg, struct err *err)
 {
     char key[STORE_PLACE_BYTES_MAX];
     struct s3_page page = {0};
@@ -368,10 +380,10 @@ static enum err_code parts_list(struct s3_upload *upload, struct learn *learn, s
             .operation = S3_LIST_PARTS, .key = key, .query = query, .query_count = page.next[0] ? 2 : 1};
         struct s3_page next = {0};
         if (s3_send(s3_of_upload(upload)->client, &request, NULL, &xml, err) != ERR_OK ||
-            s3_xml_read_parts(buf_str(&xml), learn_part, learn, &next, err) != ERR_OK)
+            s3_xml_read_parts(buf_str(&xml), fn, arg, &next, err) != ERR_OK)
             return err->code;
         page = next;
-    } while (page.more && !learn->failed);
+    } while (page.more);
     return ERR_OK;
 }
 
@@ -383,7 +395,7 @@ enum err_code s3_parts_learn(struct s3_upload *upload, struct err *err)
     learn.parts = calloc(learn.cap + 1, sizeof(*learn.parts));
     if (!learn.parts)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    enum err_code code = parts_list(upload, &learn, err);
+    enum err_code code = s3_multipart_list(upload, learn_part, &learn, err);
     uint64_t bytes = 0;
     for (size_t i = 0; i < learn.count; i++)
         bytes += learn.parts[i].size_bytes;
@@ -453,21 +465,19 @@ static enum err_code data_is_whole(struct s3_upload *upload, struct err *err)
     return code;
 }
 
-/* CompleteMultipartUpload with all parts known. ERR_NOT_FOUND: there is no such multipart upload. */
-static enum err_code complete_send(struct s3_upload *upload, struct err *err)
+enum err_code s3_multipart_complete(struct s3 *s3, const char *key, const char *multipart_id, const char *nonce,
+                                    const struct s3_sent_part *sent, size_t count, bool *out_ambiguous, struct err *err)
 {
-    char key[STORE_PLACE_BYTES_MAX];
-    struct s3_param query = {"uploadId", upload->multipart_id};
+    struct s3_param query = {"uploadId", multipart_id};
     auto_buf xml = BUF_INIT(S3_XML_BYTES_MAX);
     auto_buf answer = BUF_INIT(S3_XML_BYTES_MAX);
-    auto_mem struct s3_part *parts = calloc(upload->part_count, sizeof(*parts));
+    auto_mem struct s3_part *parts = calloc(count, sizeof(*parts));
     if (!parts)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    for (size_t i = 0; i < upload->part_count; i++)
-        parts[i] = (struct s3_part){.number = upload->parts[i].number, .etag = str_from(upload->parts[i].etag)};
-    if (!s3_xml_write_complete(&xml, parts, upload->part_count))
+    for (size_t i = 0; i < count; i++)
+        parts[i] = (struct s3_part){.number = sent[i].number, .etag = str_from(sent[i].etag)};
+    if (!s3_xml_write_complete(&xml, parts, count))
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    s3_data_key(upload, key);
     struct str body = buf_str(&xml);
     struct s3_request request = {.operation = S3_COMPLETE_UPLOAD,
                                  .key = key,
@@ -475,23 +485,31 @@ static enum err_code complete_send(struct s3_upload *upload, struct err *err)
                                  .query_count = 1,
                                  .body = &body,
                                  .body_count = 1,
-                                 .nonce = upload->nonce[0] ? upload->nonce : NULL};
+                                 .nonce = nonce[0] ? nonce : NULL};
     struct s3_answer head;
-    enum err_code code = s3_send(s3_of_upload(upload)->client, &request, &head, &answer, err);
+    enum err_code code = s3_send(s3->client, &request, &head, &answer, err);
     if (code == ERR_UPSTREAM && strcmp(head.code, "InvalidPart") == 0)
-        code = err_become(err, ERR_CORRUPT, "another node has sent parts of this upload");
-    if (code == ERR_OK && head.was_ambiguous) /* then the answer may be that of a HEAD, of what any try completed */
-        return data_is_whole(upload, err);
+        code = err_become(err, ERR_CORRUPT, "the object store refuses the parts of an upload");
+    *out_ambiguous = head.was_ambiguous;
     return code;
 }
 
 enum err_code s3_parts_complete(struct s3_upload *upload, struct err *err)
 {
+    char key[STORE_PLACE_BYTES_MAX];
+    bool is_ambiguous = false;
     if (upload->is_completed)
         return ERR_OK;
+    s3_data_key(upload, key);
     enum err_code code = s3_parts_learn(upload, err);
-    if (code == ERR_OK)
-        code = complete_send(upload, err);
+    if (code == ERR_OK) {
+        code = s3_multipart_complete(s3_of_upload(upload), key, upload->multipart_id, upload->nonce, upload->parts,
+                                     upload->part_count, &is_ambiguous, err);
+        if (code == ERR_CORRUPT)
+            code = s3_parts_salvage(upload, err);
+        else if (code == ERR_OK && is_ambiguous) /* the answer may be that of a HEAD, of what any try completed */
+            code = data_is_whole(upload, err);
+    }
     if (code == ERR_NOT_FOUND) /* done by an attempt that was cut short, if its bytes are there */
         code = data_is_whole(upload, err);
     upload->is_completed = code == ERR_OK;

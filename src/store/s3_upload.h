@@ -10,9 +10,8 @@
  *
  * Parts: before a request's first part the next sequence number is claimed by a checkpoint without bytes, so of two
  * nodes only one sends. A node that takes an upload over from another also skips S3_TAKEOVER_SKIP part numbers: should
- * the other be alive after all, what it sends lands on numbers nobody uses, and its next checkpoint loses. (Ceph RGW
- * refuses to complete an upload that has parts beside the listed ones; such a session ends, and the client starts
- * again.)
+ * the other be alive after all, what it sends lands on numbers nobody uses, and its next checkpoint loses. Ceph RGW
+ * refuses to complete an upload that has such stray parts: s3_salvage.c is the way round that.
  */
 #ifndef ORLOP_STORE_S3_UPLOAD_H
 #define ORLOP_STORE_S3_UPLOAD_H
@@ -117,7 +116,27 @@ enum err_code s3_parts_wait(struct s3_upload *upload, unsigned most, struct err 
 enum err_code s3_parts_learn(struct s3_upload *upload, struct err *err);
 /* CompleteMultipartUpload; fine when it was done before, by whomever: see is_doubtful. */
 enum err_code s3_parts_complete(struct s3_upload *upload, struct err *err);
-enum err_code s3_multipart_abort(struct s3 *s3, const char *data_key, const char *multipart_id, struct err *err);
+/* Is that part number one of the blob's, or a stray? */
+bool s3_part_is_ours(const struct s3_upload *upload, unsigned number);
+
+void s3_nonce_new(char *out); /* S3_NONCE_BYTES */
+enum err_code s3_multipart_create(struct s3 *s3, const char *key, const char *nonce, char *out_multipart_id,
+                                  struct err *err);
+/* Call fn for every part of the multipart upload. ERR_NOT_FOUND: it is no more: completed, or aborted. */
+enum err_code s3_multipart_list(struct s3_upload *upload, s3_part_fn *fn, void *arg, struct err *err);
+/*
+ * ERR_NOT_FOUND: there is no such multipart upload. ERR_CORRUPT: the store does not take these parts for it.
+ * *out_ambiguous: it is done, but perhaps by another process, with parts of its own.
+ */
+enum err_code s3_multipart_complete(struct s3 *s3, const char *key, const char *multipart_id, const char *nonce,
+                                    const struct s3_sent_part *sent, size_t count, bool *out_ambiguous,
+                                    struct err *err);
+enum err_code s3_multipart_abort(struct s3 *s3, const char *key, const char *multipart_id, struct err *err);
+
+/* ---- s3_salvage.c ---- */
+
+/* Complete in spite of parts beside ours, all of ours being known. ERR_CORRUPT: ours are not all there. */
+enum err_code s3_parts_salvage(struct s3_upload *upload, struct err *err);
 
 /* ---- s3_session.c ---- */
 

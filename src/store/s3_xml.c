@@ -230,6 +230,18 @@ enum err_code s3_xml_read_upload_id(struct str xml, char *out, struct err *err)
     return ERR_OK;
 }
 
+enum err_code s3_xml_read_copied_part(struct str xml, char *out, struct err *err)
+{
+    out[0] = '\0';
+    struct s3_error error;
+    if (s3_xml_read_error(xml, &error))
+        return err_set(err, ERR_UPSTREAM, "the store failed to copy a part: %s: %s", error.code, error.message);
+    struct value items[] = {{"CopyPartResult", "ETag", out, S3_ETAG_BYTES_MAX, false}};
+    if (xml_read_values(xml, "CopyPartResult", items, 1, err) != ERR_OK)
+        return err->code;
+    return out[0] ? ERR_OK : err_set(err, ERR_UPSTREAM, "the store copied a part without an ETag");
+}
+
 enum err_code s3_xml_read_completed(struct str xml, char *out, struct err *err)
 {
     out[0] = '\0';

@@ -70,6 +70,8 @@ must_check enum err_code s3_xml_read_uploads(struct str xml, s3_upload_entry_fn 
 
 /* InitiateMultipartUploadResult's UploadId; out has S3_UPLOAD_ID_BYTES_MAX. */
 must_check enum err_code s3_xml_read_upload_id(struct str xml, char *out, struct err *err);
+/* CopyPartResult's ETag; out has S3_ETAG_BYTES_MAX. An Error is ERR_UPSTREAM. */
+must_check enum err_code s3_xml_read_copied_part(struct str xml, char *out, struct err *err);
 /* CompleteMultipartUploadResult's ETag ("" when it has none); out has S3_ETAG_BYTES_MAX. An Error is ERR_UPSTREAM. */
 must_check enum err_code s3_xml_read_completed(struct str xml, char *out, struct err *err);
 

@@ -84,6 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_failure(s3_xml_read_deleted(xml, on_failure, &counted, &err), &err);
     check_failure(s3_xml_read_upload_id(xml, id, &err), &err);
     check_failure(s3_xml_read_completed(xml, etag, &err), &err);
+    check_failure(s3_xml_read_copied_part(xml, etag, &err), &err);
     check_failure(s3_xml_read_assumed_role(xml, &keys, &ms, &err), &err);
     if (!s3_xml_read_error(xml, &error))
         assert(error.code[0] == '\0' && error.message[0] == '\0');

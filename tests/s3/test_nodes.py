@@ -6,10 +6,13 @@ import time
 
 import orlop
 import pytest
+import rawhttp
 from orlop import sha256, with_query
 
 MIB = 1 << 20
 SMALL, LARGE = 50_000, 9 * MIB + 7
+CHUNK = 16 * MIB
+PARTS_SENT = 'orlop_s3_requests_total{operation="UploadPart",outcome="ok"}'
 SIZES = pytest.mark.parametrize("size_bytes", [SMALL, LARGE], ids=["small", "large"])
 
 
@@ -147,6 +150,27 @@ def test_restart(nodes, repo, size_bytes, is_killed):
         assert_blob(client, repo, data)
 
 
+@pytest.mark.deadline(120)
+def test_killed_within_a_chunk(nodes, repo):
+    """The parts that a node sent after its last checkpoint are in nobody's way."""
+    data = orlop.random_bytes(60 * MIB)
+    with nodes[0].client() as client:
+        location = patched(client, client.start_upload(repo), 0, data[:LARGE])
+        before = nodes[0].metrics()[PARTS_SENT]
+        with rawhttp.Connection(nodes[0].address) as connection:
+            head = f"PATCH {location} HTTP/1.1\r\nHost: orlop\r\nContent-Length: {len(data) - LARGE}\r\n"
+            connection.send(head.encode() + f"Content-Range: {LARGE}-{len(data) - 1}\r\n\r\n".encode())
+            connection.send(data[LARGE : 40 * MIB])
+            orlop.wait_until(lambda: nodes[0].metrics()[PARTS_SENT] >= before + 3, timeout=60)
+            nodes[0].kill()
+    with nodes[1].client() as other:
+        answer = other.get(location)
+        assert (answer.status, answer.get("Range")) == (204, f"0-{LARGE - 1}"), answer
+        location = patched(other, location, LARGE, data[LARGE : 50 * MIB])
+        committed(other, location, data, data[50 * MIB :])
+        assert_blob(other, repo, data)
+
+
 # ---- races ----
 
 
@@ -184,6 +208,32 @@ def test_race_of_chunks(clients, repo, size_bytes, rounds):
             assert answer.get("Range") == f"0-{len(data) - 1}", f"round {number}: {answer}"
     committed(clients[0], location, data)
     assert_blob(clients[1], repo, data)
+
+
+@pytest.mark.deadline(600 if orlop.full_run() else 240)
+def test_race_that_goes_on(clients, repo):
+    """Clients that race with large chunks and try again when they lost: someone always finishes, with the right bytes."""
+    for number in range(30 if orlop.full_run() else 5):
+        data = orlop.random_bytes(3 * CHUNK)
+        location = clients[0].start_upload(repo)
+
+        def send_all(client):
+            """As a client that does not know of the other: ask where to go on, and go on, to the end."""
+            wins = 0
+            while (answer := client.get(location)).status == 204:
+                have = int(answer.get("Range", "0--1").split("-", 1)[1]) + 1
+                if have < 2:
+                    have = 0  # "0-0" is also said of no bytes at all
+                if have == len(data):
+                    return wins
+                answer = patch(client, location, have, data[have : have + CHUNK])
+                assert answer.status in (202, 416), answer
+                wins += answer.status == 202
+            raise AssertionError(f"round {number}: {answer}")
+
+        assert sum(at_once(*(lambda client=client: send_all(client) for client in clients))) == 3
+        committed(clients[number % 2], location, data)
+        assert_blob(clients[0], repo, data)
 
 
 @SIZES

@@ -78,13 +78,15 @@ int main(void)
         fprintf(stderr, "%s\n", err_text(&err));
         return 1;
     }
-    const char *rounds = getenv("ORLOP_TEST_ROUNDS");
+    uint64_t rounds = 0;
+    if (getenv("ORLOP_TEST_ROUNDS"))
+        (void) str_parse_u64(str_from(getenv("ORLOP_TEST_ROUNDS")), &rounds);
     const struct suite_driver driver = {.name = "S3 store",
                                         .open = suite_open,
                                         .reopen = suite_reopen,
                                         .close = suite_close,
                                         .arg = &place,
-                                        .thread_rounds = rounds ? atoi(rounds) : 0,
+                                        .thread_rounds = (int) rounds,
                                         .verifies_sha256 = true};
     int failures = store_suite_run(&driver);
     s3_credentials_close(place.credentials);

@@ -201,6 +201,16 @@ static void test_single_answers(void **state)
                      ERR_UPSTREAM);
     assert_non_null(strstr(err.message, "InternalError"));
     assert_int_equal(s3_xml_read_completed(STR(""), etag, &err), ERR_UPSTREAM);
+
+    assert_int_equal(s3_xml_read_copied_part(STR(XML "<CopyPartResult" S3 "><LastModified>2026-01-31T23:59:59.000Z"
+                                                     "</LastModified><ETag>&#34;c&#34;</ETag></CopyPartResult>"),
+                                             etag, &err),
+                     ERR_OK);
+    assert_string_equal(etag, "\"c\"");
+    assert_int_equal(s3_xml_read_copied_part(STR("<Error><Code>InternalError</Code></Error>"), etag, &err),
+                     ERR_UPSTREAM);
+    assert_int_equal(s3_xml_read_copied_part(STR("<CopyPartResult/>"), etag, &err), ERR_UPSTREAM);
+    assert_int_equal(s3_xml_read_copied_part(STR(""), etag, &err), ERR_UPSTREAM);
 }
 
 static void test_errors(void **state)
