@@ -53,7 +53,7 @@ fuzz: ## run every fuzzer T seconds (T=60), as many at once as there are cores
 	@$(MAKE) --no-print-directory build-fuzz
 	@exec tests/fuzz/run.sh $(T)
 
-tsan: ## unit tests and the stress test under ThreadSanitizer
+tsan: ## unit tests, the stress test and races on S3 under ThreadSanitizer
 	@packaging/install-deps.sh test
 	@exec python3 -B tests/run.py --tsan
 

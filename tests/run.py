@@ -2,7 +2,7 @@
 """Run all of orlop's tests, or the stages named, and end with one line: "N passed, N failed, N skipped".
 
     tests/run.py [--list] [STAGE …]    everything, under AddressSanitizer and UndefinedBehaviorSanitizer
-    tests/run.py --tsan                unit and stress tests under ThreadSanitizer
+    tests/run.py --tsan                unit, stress and S3 tests under ThreadSanitizer
     tests/run.py --coverage            unit and black-box tests under gcov, then the report
 
 Every stage runs even when an earlier one failed. What a stage prints goes to build/logs/STAGE.log; the end of it is
@@ -150,6 +150,7 @@ def stages_tsan():
     yield "build-tsan", build("tsan"), count_nothing
     yield "unit", ctest("tsan", "unit"), count_ctest
     yield "stress", pytest("stress", *sorted(ROOT.glob("tests/*/test_stress*.py"))), count_pytest
+    yield "s3", [PYTHON, "-B", "tests/s3/run.py", "--races"], count_summary
 
 
 def stages_coverage():

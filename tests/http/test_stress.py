@@ -1,5 +1,6 @@
 """
-64 clients push, pull, tag, list and delete the same few repositories for ORLOP_TEST_STRESS_S seconds (15). Whatever
+64 clients (ORLOP_TEST_STRESS_CLIENTS) push, pull, tag, list and delete the same few repositories for
+ORLOP_TEST_STRESS_S seconds (15). Whatever
 they read is something that was written; what was acknowledged and not touched since is there; the store checks clean.
 """
 
@@ -12,7 +13,7 @@ import orlop
 import pytest
 from orlop import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, descriptor, sha256, with_query
 
-CLIENTS = 64
+CLIENTS = int(os.environ.get("ORLOP_TEST_STRESS_CLIENTS", "64"))
 SECONDS = int(os.environ.get("ORLOP_TEST_STRESS_S", "15"))
 REPOSITORIES = ["stress/a", "stress/b", "stress/b/c"]
 TAGS = [f"t{i}" for i in range(8)]

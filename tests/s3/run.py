@@ -5,10 +5,11 @@ the black-box tests of the API with their servers' stores in the bucket, and the
 suite and a few tests on other S3 servers. Ends with
 "N passed, N failed, N skipped"; where there can be no gateway, all of it is one skip that says why.
 
-    tests/s3/run.py [--budgets]
+    tests/s3/run.py [--budgets | --races]
 
 --budgets: only count what operations cost, orlop and docker-registry beside it; print the table and write it to
 docs/budgets.md.
+--races: only what runs much at once, on servers that are $ORLOP too: for ThreadSanitizer.
 """
 
 import argparse
@@ -204,9 +205,17 @@ def count_budgets(gateway):
     return count
 
 
-def run_group(name):
+def stress():
+    return pytest("tests/http/test_stress.py", ORLOP_TEST_STORE="s3", ORLOP_TEST_STRESS_CLIENTS="32")
+
+
+RACES = {name: GROUPS[name] for name in ("contract suite", "nodes")} | {"stress": stress}
+
+
+def run_group(item):
+    name, group = item
     started = time.monotonic()
-    status, output, count = GROUPS[name]()
+    status, output, count = group()
     if status != 0:
         count.failed = max(count.failed, 1)
     lines = [f"{name:<16} {count}  ({time.monotonic() - started:.0f} s)"]
@@ -225,16 +234,20 @@ def run_group(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budgets", action="store_true")
+    parser.add_argument("--races", action="store_true")
     arguments = parser.parse_args()
     for name, default in (("ORLOP", "build/orlop"), ("ORLOP_RELEASE", "build/release/orlop")):
         os.environ[name] = str(stages.ROOT / os.environ.get(name, default))
+    groups = RACES if arguments.races else GROUPS
+    if arguments.races:
+        os.environ["ORLOP_RELEASE"] = os.environ["ORLOP"]
     total = stages.Count()
     try:
         with rgw.running() as gateway, concurrent.futures.ThreadPoolExecutor(2) as pool:
             if arguments.budgets:
                 total.add(count_budgets(gateway))
             else:
-                for count in pool.map(run_group, GROUPS):
+                for count in pool.map(run_group, groups.items()):
                     total.add(count)
     except rgw.CannotStart as reason:
         print(f"skipped: no S3 gateway can be started here: {reason}")

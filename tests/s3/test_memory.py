@@ -7,12 +7,13 @@ import time
 
 import orlop
 import pytest
-import rgw
+import s3sink
 from orlop import with_query
 
-MIB = 1 << 20
+MIB, GIB = 1 << 20, 1 << 30
 PUSHES = 64
 PUSH_BYTES = (256 if orlop.full_run() else 64) * MIB
+SLACK_KIB = 48 * 1024  # parts have doubled by then, and up to five of an upload are in memory
 RSS_MAX_KIB = (256 + 64) * 1024  # the default of s3.part_memory_bytes_max, and 64 MiB for everything else
 STANDSTILL_S_MAX = 60
 
@@ -34,14 +35,53 @@ class Progress:
 
 @pytest.fixture
 def store(gateway, monkeypatch):
-    """In the full run on a gateway that keeps its data on the disk: there is more of it than memory."""
-    if not orlop.full_run():
+    """In the full run on a server that keeps no bytes: there is more of them than a test machine holds."""
+    if orlop.full_run():
+        yield from sink_store(monkeypatch)
+    else:
         yield orlop.new_s3_store()
-        return
-    with rgw.Rgw(objectstore="bluestore") as own:
-        for name, value in own.environment().items():
+
+
+def sink_store(monkeypatch):
+    with s3sink.Sink() as sink:
+        for name, value in sink.environment().items():
             monkeypatch.setenv(name, value)
-        yield f"s3://{own.new_bucket()}/p"
+        yield "s3://sink/p"
+
+
+def push_one(server, repo, size_bytes, piece):
+    """In one PATCH, made as it is sent; the digest."""
+    state = hashlib.sha256()
+
+    def pieces():
+        for number in range(size_bytes // len(piece)):
+            data = number.to_bytes(8, "big") + piece[8:]
+            state.update(data)
+            yield data
+
+    with server.client(timeout=600) as client:
+        answer = client.patch(client.start_upload(repo), pieces(), length=size_bytes)
+        assert answer.status == 202, answer
+        name = "sha256:" + state.hexdigest()
+        answer = client.put(with_query(answer["Location"], digest=name))
+        assert answer.status == 201, answer
+        assert client.head(f"/v2/{repo}/blobs/{name}")["Content-Length"] == str(size_bytes)
+
+
+@pytest.mark.deadline(1800 if orlop.full_run() else 120)
+def test_one_large_push(monkeypatch):
+    """Many times the size takes no more memory. The bytes are thrown away beyond the server: what it holds is measured."""
+    sizes = [GIB, 20 * GIB] if orlop.full_run() else [256 * MIB, GIB]
+    piece, peaks = hashlib.shake_256(b"orlop").digest(MIB), []
+    for store in sink_store(monkeypatch):
+        for size_bytes in sizes:
+            with orlop.Server(store, program=orlop.release_binary()) as server:
+                started = time.monotonic()
+                push_one(server, "memory/large", size_bytes, piece)
+                peaks.append(server.proc_status_kib("VmHWM"))
+                rate = size_bytes / MIB / (time.monotonic() - started)
+                print(f"\n{size_bytes // MIB} MiB: peak {peaks[-1] // 1024} MiB, {rate:.0f} MiB/s")
+    assert peaks[1] <= peaks[0] + SLACK_KIB, f"peaks {peaks} KiB"
 
 
 @pytest.mark.deadline(1800 if orlop.full_run() else 240)
