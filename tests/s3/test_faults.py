@@ -19,6 +19,7 @@ from orlop import OCI_CONFIG, OCI_LAYER, descriptor, sha256, with_query
 
 MIB = 1 << 20
 PUSHES = 500 if orlop.full_run() else 100
+GATEWAY_DEATHS = 8 if orlop.full_run() else 1
 WORKERS = 8
 FAULT_RATE = 0.05
 SIZES = [10, 1000, 100_000, 1_000_000, 6 * MIB, 17 * MIB]
@@ -37,6 +38,7 @@ class Workload:
         self.seed = seed
         self.lock = threading.Lock()
         self.pushed = {}  # repository: (manifest, blobs), acknowledged to the last request
+        self.pulled = 0
         self.failures = collections.Counter()
         self.wrong = []
 
@@ -88,6 +90,8 @@ class Workload:
                 except (EOFError, ConnectionError):
                     raise Failed("GET of a blob: broken off") from None  # all that is left after the status line
                 assert self.expect(answer, 200, "GET of a blob").body == blob
+        with self.lock:
+            self.pulled += 1
 
     def one(self, number):
         for action in (self.push, self.pull):
@@ -105,7 +109,7 @@ class Workload:
             list(pool.map(self.one, range(count)))
 
     def __str__(self):
-        return f"seed {self.seed!r}, {len(self.pushed)} pushed, failures {dict(self.failures)}"
+        return f"seed {self.seed!r}, {len(self.pushed)} pushed, {self.pulled} pulled, failures {dict(self.failures)}"
 
     def assert_whole(self, server):
         """Everything acknowledged, by a node that remembers nothing of it."""
@@ -209,9 +213,9 @@ def test_manifest_put_is_interrupted(store, new_proxy, step, what):
         server.assert_check_clean()
 
 
-@pytest.mark.deadline(180)
+@pytest.mark.deadline(900 if orlop.full_run() else 180)
 def test_gateway_dies(gateway, monkeypatch):
-    """Killed and started again under load."""
+    """Killed and started again under load, once or more."""
     seed = random.getrandbits(32)
     with rgw.Rgw() as own:
         for name, value in own.environment().items():
@@ -219,15 +223,16 @@ def test_gateway_dies(gateway, monkeypatch):
         store = f"s3://{own.new_bucket()}/p"
         with orlop.Server(store, ["--log-level", "warn"], program=orlop.release_binary()) as server:
             workload = Workload([server], seed)
-            load = threading.Thread(target=workload.run, args=(60,))
+            load = threading.Thread(target=workload.run, args=(60 * GATEWAY_DEATHS,))
             load.start()
-            orlop.wait_until(lambda: len(workload.pushed) >= 5, timeout=30)
-            own.kill_gateway()
-            time.sleep(1)
-            own.start_gateway()
+            for death in range(GATEWAY_DEATHS):
+                orlop.wait_until(lambda: len(workload.pushed) >= 5 + 40 * death, timeout=120)
+                own.kill_gateway()
+                time.sleep(1)
+                own.start_gateway()
             load.join()
             print(f"\n{workload}")
             server.assert_alive()
         assert not workload.wrong, f"{workload}:\n" + "\n".join(workload.wrong[:20])
-        assert len(workload.pushed) >= 30, workload
+        assert len(workload.pushed) >= 30 * GATEWAY_DEATHS, workload
         assert_sound(workload, store)
