@@ -8,6 +8,8 @@
 #define LIST_XML_BYTES_MAX S3_XML_BYTES_MAX
 #define PAGE_KEYS_MAX 1000
 #define LAST_CHARACTER "\xf4\x8f\xbf\xbf" /* U+10FFFF */
+#define BEFORE_DOT "-" LAST_CHARACTER     /* after what begins with the character before '.' */
+#define AFTER_KEY_BYTES_MAX ((size_t) 2 * STORE_KEY_BYTES_MAX)
 
 static pthread_rwlock_t *key_lock(struct s3 *s3, const char *key)
 {
@@ -247,10 +249,24 @@ static size_t utf8_len(const char *text)
     return (size_t) (rest.ptr - text);
 }
 
+/*
+ * MinIO refuses to list after "../x". No component of a key begins with '.': what follows such a one is what follows the
+ * last that could begin with the character before it. after_key has room for BEFORE_DOT beyond its end.
+ */
+static void dots_avoid(char *after_key, size_t from)
+{
+    for (char *c = after_key + from; *c; c++) {
+        if (*c == '.' && (c == after_key + from || c[-1] == '/')) {
+            memcpy(c, BEFORE_DOT, sizeof(BEFORE_DOT));
+            return;
+        }
+    }
+}
+
 enum err_code s3_list(struct store *store, const char *prefix, const char *after, size_t limit, struct store_names *out,
                       struct err *err)
 {
-    char after_key[2 * STORE_KEY_BYTES_MAX];
+    char after_key[AFTER_KEY_BYTES_MAX + sizeof(BEFORE_DOT)];
     size_t after_len = utf8_len(after);
     struct names_state state = {.after = after, .prefix_len = strlen(prefix), .out = out};
     struct s3_listing listing = {.prefix = prefix, .delimiter = "/", .limit = limit, .fn = names_add, .arg = &state};
@@ -258,8 +274,9 @@ enum err_code s3_list(struct store *store, const char *prefix, const char *after
         listing.limit = 1; /* is there anything? */
     if (after[0]) {
         /* start-after must be UTF-8. Keys are ASCII: any other character stands where the bytes do that are none. */
-        (void) snprintf(after_key, sizeof(after_key), "%s%.*s%s", prefix, (int) after_len, after,
+        (void) snprintf(after_key, AFTER_KEY_BYTES_MAX, "%s%.*s%s", prefix, (int) after_len, after,
                         after[after_len] ? LAST_CHARACTER : "");
+        dots_avoid(after_key, strlen(prefix));
         listing.after = after_key;
     }
     enum err_code code = s3_list_all(s3_of(store), &listing, &out->more, err);
