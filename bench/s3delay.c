@@ -32,7 +32,7 @@
 enum {
     head_bytes_max = 64 * 1024,
     piece_bytes = 1024 * 1024, // of the pipe between two sockets
-    stack_bytes = 512 * 1024, // three heads
+    stack_bytes = 512 * 1024,  // three heads
     backlog = 4096,
 };
 
@@ -411,6 +411,18 @@ static void print_counts(void)
     fflush(stdout);
 }
 
+/* A decimal number of at most `most`; anything else ends the program. */
+static unsigned number(const char *text, unsigned most)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || value > most) {
+        fprintf(stderr, "s3delay: %s is no number up to %u\n", text, most);
+        exit(2);
+    }
+    return (unsigned) value;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 3) {
@@ -420,10 +432,10 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     store_address = address;
-    address.sin_port = htons((uint16_t) atoi(argv[1]));
-    store_address.sin_port = htons((uint16_t) atoi(argv[2]));
+    address.sin_port = htons((uint16_t) number(argv[1], UINT16_MAX));
+    store_address.sin_port = htons((uint16_t) number(argv[2], UINT16_MAX));
     if (argc > 3)
-        atomic_store(&delay_ms, (unsigned) atoi(argv[3]));
+        atomic_store(&delay_ms, number(argv[3], 60000));
 
     int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
     if (listener < 0)
