@@ -102,7 +102,7 @@ static void s3_close(struct store *store)
     s3_budget_free(s3->budget);
     s3_client_close(s3->client);
     for (size_t i = 0; i < S3_KEY_LOCKS; i++)
-        pthread_rwlock_destroy(&s3->key_locks[i]);
+        pthread_mutex_destroy(&s3->key_locks[i]);
     free(s3);
 }
 
@@ -137,7 +137,7 @@ enum err_code s3_store_open(const struct s3_settings *settings, struct store **o
     s3->base.caps.parallel = 16;
     s3->settings = *settings;
     for (size_t i = 0; i < S3_KEY_LOCKS; i++)
-        pthread_rwlock_init(&s3->key_locks[i], NULL);
+        pthread_mutex_init(&s3->key_locks[i], NULL);
     random_bytes(raw, sizeof(raw));
     for (size_t i = 0; i < sizeof(raw); i++)
         (void) snprintf(s3->node + 2 * i, 3, "%02x", raw[i]);

@@ -11,7 +11,7 @@
 #define BEFORE_DOT "-" LAST_CHARACTER     /* after what begins with the character before '.' */
 #define AFTER_KEY_BYTES_MAX ((size_t) 2 * STORE_KEY_BYTES_MAX)
 
-static pthread_rwlock_t *key_lock(struct s3 *s3, const char *key)
+static pthread_mutex_t *key_lock(struct s3 *s3, const char *key)
 {
     uint32_t hash = 2166136261; /* FNV-1a */
     for (const char *c = key; *c; c++)
@@ -26,10 +26,10 @@ enum err_code s3_get(struct store *store, const char *key, struct buf *out, stru
     if (s3->conditional)
         return s3_send(s3->client, &request, NULL, out, err);
     /* Swift says 404 of an object that is being replaced at that moment. */
-    pthread_rwlock_t *lock = key_lock(s3, key);
-    pthread_rwlock_rdlock(lock);
+    pthread_mutex_t *lock = key_lock(s3, key);
+    pthread_mutex_lock(lock);
     enum err_code code = s3_send(s3->client, &request, NULL, out, err);
-    pthread_rwlock_unlock(lock);
+    pthread_mutex_unlock(lock);
     return code;
 }
 
@@ -54,14 +54,14 @@ enum err_code s3_put_spans(struct s3 *s3, const char *key, const struct str *spa
     if (s3->conditional)
         return put_send(s3, key, spans, count, is_new, payload_sha256, err);
     /* One writer, this process: under the lock nobody comes between the look and the put. */
-    pthread_rwlock_t *lock = key_lock(s3, key);
-    pthread_rwlock_wrlock(lock);
+    pthread_mutex_t *lock = key_lock(s3, key);
+    pthread_mutex_lock(lock);
     enum err_code code = is_new ? s3_stat(&s3->base, key, &size_bytes, err) : ERR_NOT_FOUND;
     if (code == ERR_OK)
         code = err_set(err, ERR_EXISTS, "%s exists already", key);
     else if (code == ERR_NOT_FOUND)
         code = put_send(s3, key, spans, count, false, payload_sha256, err);
-    pthread_rwlock_unlock(lock);
+    pthread_mutex_unlock(lock);
     return code;
 }
 
@@ -250,8 +250,8 @@ static size_t utf8_len(const char *text)
 }
 
 /*
- * MinIO refuses to list after "../x". No component of a key begins with '.': what follows such a one is what follows the
- * last that could begin with the character before it. after_key has room for BEFORE_DOT beyond its end.
+ * MinIO refuses to list after "../x". No component of a key begins with a dot: what follows such a one is what follows
+ * the last that could begin with the character before it. after_key has room for BEFORE_DOT beyond its end.
  */
 static void dots_avoid(char *after_key, size_t from)
 {

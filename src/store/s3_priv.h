@@ -21,9 +21,9 @@ struct s3 {
     struct s3_senders *senders;
     struct s3_sessions *sessions; /* uploads between two requests, their tails in memory */
     struct s3_settings settings;
-    bool conditional;                         /* If-None-Match is honoured */
-    char node[33];                            /* this process, in every checkpoint it writes */
-    pthread_rwlock_t key_locks[S3_KEY_LOCKS]; /* where it is not: of puts and gets, by key */
+    bool conditional;                        /* If-None-Match is honoured */
+    char node[33];                           /* this process, in every checkpoint it writes */
+    pthread_mutex_t key_locks[S3_KEY_LOCKS]; /* where it is not: of puts and gets, by key */
 };
 
 static inline struct s3 *s3_of(struct store *store)
