@@ -30,7 +30,6 @@
 #define POOL_FIRST_BYTES_MAX 2048                  /* a request line on the pool's first page came within these */
 #define BODY_BLOCK_BYTES ((size_t) 64 * 1024)      /* of an answer that is not one file or one run of memory */
 #define TLS_FILE_BYTES_MAX ((size_t) 1024 * 1024)
-#define ANSWER_BYTES_MAX ((size_t) 4 * 1024) /* of an error that no exchange tells */
 
 static struct net_connection *connection_of(struct MHD_Connection *mhd)
 {
@@ -256,19 +255,6 @@ bool net_answer_early(struct net_connection *connection, struct str bytes)
     return connection_send(connection, bytes);
 }
 
-void net_answer_error(struct net_connection *connection, enum err_code code, const char *message)
-{
-    struct err err = ERR_INIT;
-    struct reply reply;
-    auto_buf text = BUF_INIT(ANSWER_BYTES_MAX);
-    (void) err_set(&err, code, "%s", message);
-    reply_init(&reply);
-    reply_set_error(&reply, &err, "none");
-    if (reply_render(&reply, false, &text))
-        (void) net_answer_early(connection, buf_str(&text));
-    reply_free(&reply);
-}
-
 /* ---- libmicrohttpd's callbacks, all on the connection's thread ---- */
 
 static void connection_open(struct net_thread *thread, struct MHD_Connection *mhd, void **socket_context)
@@ -314,22 +300,6 @@ static bool connection_should_linger(const struct net_connection *connection)
     return recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/*
- * The library closes a connection without a word when its first line is no request line. Most who send such a line
- * speak TLS, and from an answer in HTTP they learn what is wrong, as they cannot from an end.
- */
-static void answer_no_request(struct net_connection *connection)
-{
-    struct tcp_info info = {0};
-    socklen_t len = sizeof(info);
-    /* More than the end of what it sends counts as received, and nothing was said before. */
-    if (connection->phase != NET_HEAD || connection->thread->net->tls ||
-        getsockopt(connection->fd, IPPROTO_TCP, TCP_INFO, &info, &len) != 0 || info.tcpi_bytes_received <= 1 ||
-        info.tcpi_bytes_sent > 0)
-        return;
-    net_answer_error(connection, ERR_REQUEST_INVALID, "this is no HTTP request; this port does not speak TLS");
-}
-
 static void connection_close(struct net_connection *connection)
 {
     struct net_thread *thread = connection->thread;
@@ -338,14 +308,12 @@ static void connection_close(struct net_connection *connection)
     /* After some errors of its own the library forgets to tell that the request is over. */
     if (connection->exchange)
         exchange_completed(TAKE_PTR(connection->exchange), false, 0);
-    else
-        answer_no_request(connection);
 
     /* libmicrohttpd closes its descriptor next; a second one keeps the socket. */
     bool linger = linger_ms > 0 && connection_should_linger(connection);
     int fd = linger ? fcntl(connection->fd, F_DUPFD_CLOEXEC, 0) : -1;
     if (fd >= 0) {
-        (void) shutdown(fd, SHUT_WR);
+        (void) shutdown(fd, SHUT_WR); /* it did already, but for after those errors */
         linger_add(&thread->lingering, fd, clock_monotonic_ms() + linger_ms);
     }
     *connection->link = connection->next;
@@ -564,9 +532,7 @@ static enum err_code net_start_thread(struct net_thread *thread, int listen_fd, 
 {
     struct net *net = thread->net;
     const struct http_settings *settings = &net->engine->settings;
-    /* Without TLS we end connections, not the library: there may be something left to say (connection_close). */
-    unsigned ending = net->tls ? MHD_USE_TLS : MHD_USE_TURBO;
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG | ending;
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
     struct MHD_OptionItem tls[] = {
         {MHD_OPTION_HTTPS_MEM_CERT, 0, net->certificate.ptr},
         {MHD_OPTION_HTTPS_MEM_KEY, 0, net->key.ptr},
@@ -578,7 +544,7 @@ static enum err_code net_start_thread(struct net_thread *thread, int listen_fd, 
     if (fd < 0 || thread->wake_fd < 0)
         return err_set_errno(err, errno, "descriptors for a network thread");
     thread->daemon =
-        MHD_start_daemon(flags, 0, NULL, NULL, on_step, thread,    /* */
+        MHD_start_daemon(net->tls ? flags | MHD_USE_TLS : flags, 0, NULL, NULL, on_step, thread, /* */
                          MHD_OPTION_EXTERNAL_LOGGER, on_log, NULL, /* first: the others may log */
                          MHD_OPTION_LISTEN_SOCKET, fd,             /* */
                          MHD_OPTION_CONNECTION_LIMIT,

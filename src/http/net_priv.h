@@ -70,8 +70,6 @@ void net_sweep(struct net_connection *connection, uint64_t now_ms);
 void net_cut(struct net_connection *connection);
 /* Let the library close the connection after a second of silence. */
 void net_close_when_silent(struct net_connection *connection);
-/* Answer an error early, without an exchange. */
-void net_answer_error(struct net_connection *connection, enum err_code code, const char *message);
 /* Give an idle connection's memory back. */
 void net_give_pool_back(struct net_connection *connection);
 

@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 
 #define POOL_IDLE_MS 1000 /* a busy connection keeps its memory */
+#define ANSWER_BYTES_MAX ((size_t) 4 * 1024)
 
 /* Bytes the client has confirmed: what progress of an answer is. */
 static uint64_t connection_acked(const struct net_connection *connection)
@@ -24,10 +25,20 @@ static uint64_t connection_acked(const struct net_connection *connection)
 
 static void sweep_head(struct net_connection *connection)
 {
-    if (connection->exchange)
+    struct err err = ERR_INIT;
+    struct reply reply;
+    auto_buf text = BUF_INIT(ANSWER_BYTES_MAX);
+
+    if (connection->exchange) {
         (void) exchange_time_out(connection->exchange);
-    else
-        net_answer_error(connection, ERR_REQUEST_TIMEOUT, "the request arrived too slowly");
+        return;
+    }
+    (void) err_set(&err, ERR_REQUEST_TIMEOUT, "the request arrived too slowly");
+    reply_init(&reply);
+    reply_set_error(&reply, &err, "none");
+    if (reply_render(&reply, false, &text))
+        (void) net_answer_early(connection, buf_str(&text));
+    reply_free(&reply);
 }
 
 static bool body_is_too_slow(struct net_connection *connection, const struct http_settings *settings, uint64_t now)

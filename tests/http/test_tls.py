@@ -152,25 +152,3 @@ def test_plain_http_is_no_answer_and_no_harm(tls_server, connect, repo):
     time.sleep(0.2)
     assert connect().ask("GET", "/v2/").status == 200
     idle.close()
-
-
-def test_plain_port_answers_tls_clients(module_server):
-    """In HTTP, from which they learn what is wrong. Every hello is different, and some have no blank in their first line."""
-    context = ssl.create_default_context()
-    for _ in range(100):
-        hello = ssl.MemoryBIO()
-        with pytest.raises(ssl.SSLWantReadError):
-            context.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost").do_handshake()
-        with Connection(module_server.address, timeout=10) as connection:
-            connection.send(hello.read())
-            assert connection.response().status == 400
-            assert connection.at_eof()
-
-
-@pytest.mark.parametrize("line", [b"GET\r\n\r\n", b"\x16\x03\x01\n", b"x" * 2000 + b"\n\n"], ids=["word", "hello", "long"])
-def test_what_is_no_request_line_is_answered(module_server, line):
-    with Connection(module_server.address, timeout=10) as connection:
-        connection.send(line)
-        answer = connection.response()
-        assert (answer.status, answer.code) == (400, "UNSUPPORTED")
-        assert connection.at_eof()
