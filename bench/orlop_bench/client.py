@@ -267,13 +267,17 @@ def listed(connection: Connection, target: str, name: str, count: int) -> list:
     return entries
 
 
-def all_listed(connection: Connection, target: str, name: str, count: int) -> None:
-    """The whole of a listing, page by page as its Link headers lead; there must be that many entries."""
-    found = 0
+def pages_of(connection: Connection, target: str) -> list[Answer]:
+    """The whole of a listing, page by page as its Link headers lead."""
+    answers = []
     while target:
-        answer = connection.request("GET", target).expect(f"GET {target}", 200)
-        found += len(json.loads(answer.body)[name])
-        target = _next_page(answer)
+        answers.append(connection.request("GET", target).expect(f"GET {target}", 200))
+        target = _next_page(answers[-1])
+    return answers
+
+
+def check_pages(answers: list[Answer], name: str, count: int) -> None:
+    found = sum(len(json.loads(answer.body)[name]) for answer in answers)
     if found != count:
         raise WrongAnswer(f"{found} {name} are listed, there are {count}")
 
@@ -301,19 +305,18 @@ def get_blob(connection: Connection, repository: str, digest: str, size: int) ->
         raise WrongAnswer(f"GET of a blob: {answer.length} bytes of {size}")
 
 
-def all_referrers(connection: Connection, subject: Image, count: int, artifact_type: str = "") -> None:
-    """The list of a subject's referrers, page by page; there must be that many."""
+def referrers_of(connection: Connection, subject: Image, artifact_type: str = "") -> list[Answer]:
+    """The list of a subject's referrers."""
     target = f"/v2/{subject.repository}/referrers/{subject.digest}"
-    target += f"?artifactType={artifact_type}" if artifact_type else ""
-    found = 0
-    while target:
-        answer = connection.request("GET", target).expect(f"GET {target}", 200)
-        if artifact_type and "artifactType" not in answer.headers.get("oci-filters-applied", ""):
+    answers = pages_of(connection, target + (f"?artifactType={artifact_type}" if artifact_type else ""))
+    for answer in answers if artifact_type else ():
+        if "artifactType" not in answer.headers.get("oci-filters-applied", ""):
             raise WrongAnswer(f"GET {target}: OCI-Filters-Applied: {answer.headers.get('oci-filters-applied')}")
-        found += len(json.loads(answer.body)["manifests"])
-        target = _next_page(answer)
-    if found != count:
-        raise WrongAnswer(f"{found} referrers are listed, {count} were pushed")
+    return answers
+
+
+def check_referrers(answers: list[Answer], count: int) -> None:
+    check_pages(answers, "manifests", count)
 
 
 def patch_at(connection: Connection, upload: str, at: int, chunk: bytes) -> str:

@@ -161,21 +161,22 @@ def in_parallel(workers: int, items: Iterable, run: Callable[[Any], Any]) -> lis
         return list(pool.map(run, items))
 
 
-def timed(series: Series, server: Server, times: int, run: Callable[[], Any]) -> None:
-    """The value is the median of several runs, in milliseconds; what it cost is the last one's."""
-    taken = [median_ms(1, run) for _ in range(times - 1)]
-    server.mark()
-    taken.append(median_ms(1, run))
-    series.add(statistics.median(taken), server.usage_since_mark())
-
-
-def median_ms(times: int, run: Callable[[], Any]) -> float:
+def timed(
+    series: Series, server: Server, times: int, run: Callable[[], Any], check: Callable[[Any], None], mark: bool = True
+) -> None:
+    """
+    The value is the median of several runs, in milliseconds; what it cost is the last one's. What each run returned is
+    checked outside the clock.
+    """
     taken = []
-    for _ in range(times):
+    for turn in range(times):
+        if mark and turn == times - 1:
+            server.mark()
         begin = time.perf_counter()
-        run()
-        taken.append(time.perf_counter() - begin)
-    return statistics.median(taken) * 1e3
+        found = run()
+        taken.append((time.perf_counter() - begin) * 1e3)
+        check(found)
+    series.add(statistics.median(taken), server.usage_since_mark() if mark else None)
 
 
 def size_text(size: int) -> str:

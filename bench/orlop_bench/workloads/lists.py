@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 
 from .. import client
-from ..client import Connection
+from ..client import Answer, Connection
 from ..plan import FAILURES, LISTS, ORLOP, REPOSITORY, Plan, Site, fault_text, in_parallel, running, timed
 from ..results import Figure, Growth, Target
 from ..servers import Server
@@ -116,19 +116,19 @@ def _measure(server: Server, what: str, count: int, pages: dict, wholes: dict, r
     page = f"{target}?n={here}&last={middle}"
     with Connection(server.port) as connection:
         if count in wholes:
-            _one(server, wholes[count], LISTINGS, lambda: client.all_listed(connection, target, what, count))
-        _one(server, pages[count], PAGES, lambda: client.listed(connection, page, what, here))
+            _one(server, wholes[count], LISTINGS, lambda: client.pages_of(connection, target), what, count)
+        _one(server, pages[count], PAGES, lambda: [connection.request("GET", page).expect("GET", 200)], what, here)
         if count in requests:
             traffic = pages[count].of(server.name).traffic
             if traffic:
                 requests[count].of(server.name).add(traffic[-1].requests)
 
 
-def _one(server: Server, figure: Figure, times: int, run: Callable[[], object]) -> None:
+def _one(server: Server, figure: Figure, times: int, run: Callable[[], list[Answer]], what: str, count: int) -> None:
     """A wrong answer voids this figure alone."""
     series = figure.of(server.name)
     try:
-        timed(series, server, times, run)
+        timed(series, server, times, run, lambda answers: client.check_pages(answers, what, count))
     except FAILURES as error:
         series.fault = fault_text(error)
 

@@ -16,7 +16,6 @@ from ..plan import (
     counted,
     fault_text,
     in_parallel,
-    median_ms,
     running,
     timed,
 )
@@ -97,7 +96,7 @@ class _Table:
         with Connection(server.port) as connection:
             if connection.request("GET", f"/v2/{REPOSITORY}/referrers/{subject.digest}").status == 404:
                 raise WrongAnswer("it has no referrers API (404)")
-            client.all_referrers(connection, subject, 0)
+            client.check_referrers(client.referrers_of(connection, subject), 0)
         pushed = 0
         for count in self.counts:
             self.plan.say(f"{count:,} referrers on {self.site.name}: {server.name}")
@@ -140,7 +139,8 @@ class _Table:
                 ("list with filter", LISTINGS, SBOM, sboms),
             ):
                 series = self.figures[what, count].of(server.name)
-                timed(series, server, times, lambda: client.all_referrers(connection, subject, expected, kind))
+                list_them = lambda: client.referrers_of(connection, subject, kind)  # noqa: E731
+                timed(series, server, times, list_them, lambda answers: client.check_referrers(answers, expected))
                 counted = self.figures.get((f"{what}: requests", count))
                 if counted and series.traffic:
                     counted.of(server.name).add(series.traffic[-1].requests)
@@ -149,16 +149,15 @@ class _Table:
         """A tenth changes: half of that is deleted, half pushed. The next listing may cost a request for each."""
         changes = count // CHANGED_EACH
         with Connection(server.port) as connection:
-            client.all_referrers(connection, subject, count)
+            client.check_referrers(client.referrers_of(connection, subject), count)
             for image in [self.pushed.pop() for _ in range(changes)]:
                 connection.request("DELETE", image.target(image.digest)).expect("DELETE of a referrer", 202)
             for _ in range(changes):
                 image, reference = client.make_referrer(subject)
                 client.put_manifest(connection, image, reference)
-            counted(
-                self.figures["list, changed: requests", count].of(server.name), server,
-                lambda: client.all_referrers(connection, subject, count),
-            )  # fmt: skip
+            series = self.figures["list, changed: requests", count].of(server.name)
+            answers = counted(series, server, lambda: client.referrers_of(connection, subject))
+            client.check_referrers(answers, count)
 
     # ---- promises that take two figures ----
 
@@ -182,8 +181,9 @@ class _Table:
         def measure(label: str, times: int) -> None:
             with Connection(server.port) as connection:
                 connection.request("GET", subject.target(subject.digest)).expect("GET of the subject", 200)
-                taken = median_ms(times, lambda: client.all_referrers(connection, subject, count))
-                figure.of(label).add(taken)
+                list_them = lambda: client.referrers_of(connection, subject)  # noqa: E731
+                check = lambda answers: client.check_referrers(answers, count)  # noqa: E731
+                timed(figure.of(label), server, times, list_them, check, mark=False)
 
         with far.delayed():
             measure(ORLOP, LISTINGS)
@@ -222,4 +222,6 @@ def _one_by_one(server: Server, series: Series, count: int) -> None:
             for key in keys:
                 get(f"/{bucket}/{key}")
 
-        series.add(median_ms(1, get_all))
+        begin = time.perf_counter()
+        get_all()
+        series.add((time.perf_counter() - begin) * 1e3)
