@@ -9,6 +9,7 @@ from .. import client, wrk, yardsticks
 from ..client import Connection, WrongAnswer
 from ..plan import (
     CURL,
+    KIB,
     MIB,
     NGINX,
     ON_DISK,
@@ -31,7 +32,7 @@ CONNECTIONS, CONNECTIONS_S3 = 64, 200
 DELAYS_MS = (10, 30)
 HEADS = 500
 RANGE_BYTES = 1 * MIB
-SMALL_BYTES = 1 * MIB
+SMALL_BYTES = 64 * KIB
 PULL_BYTES_QUICK = 256 * MIB  # from S3
 NGINX_NO_LOG = "nginx, no access log"
 
@@ -236,7 +237,7 @@ def _many_readers(plan: Plan, site: Site) -> Iterator[Figure]:
                 found = wrk.get(
                     server.port, target, threads=1, connections=connections, seconds=plan.wrk_s, headers=headers
                 )
-                return wrk.rate(found, length) * length / MIB
+                return wrk.rate(found, length, connections) * length / MIB
 
             for _ in range(plan.rounds_large):
                 for server in [*site.registries[:1], *nginx, *site.registries[1:]]:
