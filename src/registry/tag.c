@@ -182,8 +182,14 @@ enum err_code tag_move(struct tag_moves *moves, size_t index, const struct manif
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     key_tag(repo, tag, key);
     tag_forget(registry, repo, tag); /* should the put fail half-way, the store is asked */
-    if (store_put(registry->store, key, buf_str(&bytes), STORE_PUT_ANY, err) != ERR_OK)
-        return err->code;
+    /* That it is new, the store itself makes sure of: another node may have made it since we looked. */
+    bool must_be_new = index == 0 && moves->put->condition.kind == TAG_ABSENT;
+    enum err_code code =
+        store_put(registry->store, key, buf_str(&bytes), must_be_new ? STORE_PUT_NEW : STORE_PUT_ANY, err);
+    if (code == ERR_EXISTS)
+        return condition_check(&moves->put->condition, &manifest->digest, err);
+    if (code != ERR_OK)
+        return code;
     tag_remember(registry, repo, tag, &manifest->digest);
     if (!move->existed || digest_equal(&move->before, moves->digest) || !registry_is_exclusive(registry))
         return ERR_OK;

@@ -6,8 +6,10 @@
 #include <stdio.h>
 
 #define TAKE_STEP_MS 250
-#define PARTS_BEFORE_GROWTH 1000 /* then parts double, again and again */
-#define PART_MEMORY_SHARE 4      /* one part is at most this fraction of the part memory */
+#define PARTS_BEFORE_GROWTH 3000 /* 23 GiB take no more memory than the first; then parts double … */
+#define PARTS_A_SIZE 500         /* … each time after so many */
+#define PART_BYTES_MOST ((uint64_t) 4 * 1024 * 1024 * 1024) /* S3 takes 5 GiB */
+#define PART_MEMORY_SHARE 4                                 /* one part is at most this fraction of the part memory */
 
 /* How long the next part is to be. Grows with their number, so that 10,000 reach as far as memory allows. */
 static uint64_t part_bytes_next(const struct s3_upload *upload)
@@ -16,8 +18,9 @@ static uint64_t part_bytes_next(const struct s3_upload *upload)
     if (settings->part_bytes)
         return settings->part_bytes;
     uint64_t most = settings->part_memory_bytes_max / PART_MEMORY_SHARE / S3_SLAB_BYTES * S3_SLAB_BYTES;
+    most = most < PART_BYTES_MOST ? most : PART_BYTES_MOST;
     uint64_t bytes = S3_PART_BYTES_FIRST;
-    for (uint32_t n = upload->next_part; n > PARTS_BEFORE_GROWTH && bytes * 2 <= most; n -= PARTS_BEFORE_GROWTH)
+    for (uint32_t n = upload->next_part; n > PARTS_BEFORE_GROWTH && bytes * 2 <= most; n -= PARTS_A_SIZE)
         bytes *= 2;
     return bytes;
 }

@@ -15,11 +15,11 @@ import pytest
 
 # name: the module that `go install` builds it from
 GO_PROGRAMS = {
-    "crane": "github.com/google/go-containerregistry/cmd/crane@latest",
-    "regctl": "github.com/regclient/regclient/cmd/regctl@latest",
-    "oras": "oras.land/oras/cmd/oras@latest",
-    "helm": "helm.sh/helm/v3/cmd/helm@latest",
-    "cosign": "github.com/sigstore/cosign/v2/cmd/cosign@latest",
+    "crane": "github.com/google/go-containerregistry/cmd/crane@v0.22.1",
+    "regctl": "github.com/regclient/regclient/cmd/regctl@v0.11.7",
+    "oras": "oras.land/oras/cmd/oras@v1.3.6",
+    "helm": "helm.sh/helm/v3/cmd/helm@v3.22.0",
+    "cosign": "github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5",
 }
 SLOW_TO_BUILD = {"cosign"}
 GO_TIMEOUT_S = 900

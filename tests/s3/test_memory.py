@@ -13,7 +13,7 @@ from orlop import with_query
 MIB, GIB = 1 << 20, 1 << 30
 PUSHES = 64
 PUSH_BYTES = (256 if orlop.full_run() else 64) * MIB
-SLACK_KIB = 48 * 1024  # parts have doubled by then, and up to five of an upload are in memory
+SLACK_KIB = 8 * 1024  # one part more or less under way
 RSS_MAX_KIB = (256 + 64) * 1024  # the default of s3.part_memory_bytes_max, and 64 MiB for everything else
 STANDSTILL_S_MAX = 60
 
