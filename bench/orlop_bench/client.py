@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import socket
@@ -362,7 +363,11 @@ def push_chunked(
     return times
 
 
-def push_in_chunks(port: int, repository: str, body: Body, chunk_bytes: int) -> PushTimes:
+class TooSlow(Exception):
+    """It was not done within its limit, and was stopped."""
+
+
+def push_in_chunks(port: int, repository: str, body: Body, chunk_bytes: int, limit_s: float = math.inf) -> PushTimes:
     """POST, PATCHes of chunk_bytes each with its Content-Range, PUT."""
     times = PushTimes()
     with Connection(port) as connection:
@@ -374,6 +379,8 @@ def push_in_chunks(port: int, repository: str, body: Body, chunk_bytes: int) -> 
         for chunk in body.chunks(chunk_bytes):
             upload = patch_at(connection, upload, at, chunk)
             at += len(chunk)
+            if time.perf_counter() - begin > limit_s:
+                raise TooSlow
         times.patch_s = time.perf_counter() - begin
 
         begin = time.perf_counter()

@@ -71,6 +71,7 @@ def terminal_figure(figure: Figure) -> str:
         spread = f"{number(min(series.values))} … {number(max(series.values))}"
         lines.append(
             f"  {series.label:36}{number(series.median):>12}{spread:>26}{cpu_text(series):>9}{memory_text(series):>12}"
+            + (f"   {series.note}" if series.note else "")
             + ("   S3: {} requests, {} up, {} down".format(*s3_texts(series)) if series.traffic else "")
         )
     return "\n".join(lines)
@@ -172,7 +173,8 @@ def table(figure: Figure) -> list[str]:
             cells += s3_texts(series)
         ratio = figure.ratio(SUBJECT, series.label) if series.label != SUBJECT else None
         cells.append("" if ratio is None else f"{number(ratio)} ×")
-        lines.append(f"| {cell(series.label)} | {' | '.join(cells)} |")
+        label = series.label + (f" ({series.note})" if series.note else "")
+        lines.append(f"| {cell(label)} | {' | '.join(cells)} |")
     return lines
 
 

@@ -26,6 +26,7 @@ class Series:
     cpu_s: float | None = None  # over all rounds
     rss_peak_kib: int | None = None
     traffic: list[Traffic] = field(default_factory=list)  # with the object store, round by round
+    note: str = ""
 
     def add(self, value: float, usage: Usage | None = None) -> None:
         self.values.append(value)
@@ -48,6 +49,7 @@ class Series:
 
     def as_json(self) -> dict:
         shown = {"values": self.values, "cpu_s": self.cpu_s, "rss_peak_kib": self.rss_peak_kib, "fault": self.fault}
+        shown |= {"note": self.note}
         if self.traffic:
             shown["s3"] = [traffic.operations for traffic in self.traffic]
         return shown | ({"median": self.median} if self.valid else {})
@@ -55,7 +57,9 @@ class Series:
     @classmethod
     def from_json(cls, label: str, found: dict) -> "Series":
         traffic = [Traffic(operations) for operations in found.get("s3", [])]
-        return cls(label, found["values"], found["fault"], found["cpu_s"], found["rss_peak_kib"], traffic)
+        return cls(
+            label, found["values"], found["fault"], found["cpu_s"], found["rss_peak_kib"], traffic, found["note"]
+        )
 
 
 @dataclass(frozen=True)

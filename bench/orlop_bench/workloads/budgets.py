@@ -12,7 +12,7 @@ from ..servers import Server
 
 PART_BYTES = 8 * MIB
 SMALL_RECORD_BYTES = 4096  # a reference, a pointer or an empty checkpoint beside the bytes of a blob
-LARGE_BYTES, LARGE_BYTES_QUICK = 1024 * MIB, 256 * MIB
+LARGE_BYTES, LARGE_BYTES_QUICK = 1024 * MIB, 128 * MIB
 LAYERS = 10
 TAIL_CHUNKS = 5
 CHUNK_BYTES = 64 * KIB

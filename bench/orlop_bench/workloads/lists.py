@@ -14,7 +14,7 @@ LISTINGS, PAGES = 5, 25
 PAGE = 100
 PUSHED_MAX = 1000  # more are made in orlop's directory: it is their number that matters
 COUNTS_DISK = (100, 1000, 10_000, 100_000)
-COUNTS_S3 = (100, 1000)
+COUNTS_S3, COUNTS_S3_QUICK = (100, 1000), (30, 100, 300)
 COUNT_S3_PEERS_QUICK = 100
 
 TAGS, REPOSITORIES = "tags", "repositories"
@@ -22,7 +22,7 @@ TAGS, REPOSITORIES = "tags", "repositories"
 
 def lists(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
-        counts = COUNTS_S3 if site.store else COUNTS_DISK
+        counts = COUNTS_DISK if not site.store else COUNTS_S3 if plan.full else COUNTS_S3_QUICK
         for what in (TAGS, REPOSITORIES):
             yield from _grow(plan, site, what, counts)
 

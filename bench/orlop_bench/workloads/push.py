@@ -193,7 +193,7 @@ def _commit(plan: Plan, site: Site, small_bytes: int) -> Figure:
         [Target(f"{ORLOP} {large}", f"{ORLOP} {small}", at_most=2, promise=promise)],
         "after the PATCH has been written back (sync)",
     )  # fmt: skip
-    rounds = plan.rounds_slow if site.store else plan.rounds_large
+    rounds = plan.rounds_slow if site.store else plan.rounds_large if plan.full else 2
     for turn in range(rounds):
         for server in site.registries:
             if server is not site.orlop and (not plan.full or turn >= REGISTRY_COMMIT_ROUNDS):

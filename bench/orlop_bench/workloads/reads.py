@@ -67,7 +67,16 @@ def _manifest_on_disk(plan: Plan, site: Site) -> Iterator[Figure]:
                 ]
                 note = f"{CONNECTIONS} keep-alive connections, {plan.wrk_s} s a round; {MANIFEST_BYTES} bytes"
                 figure = Figure(f"manifest GET by {kind}, wrk -t{threads}", "requests/s", targets, note)
-                yield _wrk_rounds(plan, figure, contestants, image, reference, threads, CONNECTIONS)
+                yield _wrk_rounds(
+                    plan,
+                    figure,
+                    contestants,
+                    image,
+                    reference,
+                    threads=threads,
+                    connections=CONNECTIONS,
+                    rounds=plan.rounds,
+                )
         yield _heads(plan, contestants, image)
 
 
@@ -105,11 +114,21 @@ def _manifest_on_s3(plan: Plan, site: Site) -> Iterator[Figure]:
             targets = [Target(ORLOP, REGISTRY, at_least=5, promise=ON_S3)] if promised else []
             note = f"{CONNECTIONS_S3} keep-alive connections, {plan.wrk_s} s a round; {MANIFEST_BYTES} bytes"
             figure = Figure(f"manifest GET by {kind} on {site.name}", "requests/s", targets, note)
-            yield _wrk_rounds(plan, figure, contestants, image, reference, 1, CONNECTIONS_S3)
+            rounds = plan.rounds_slow if site.delay_ms else plan.rounds
+            settings = {"threads": 1, "connections": CONNECTIONS_S3, "rounds": rounds}
+            yield _wrk_rounds(plan, figure, contestants, image, reference, **settings)
 
 
 def _wrk_rounds(
-    plan: Plan, figure: Figure, contestants: list, image: client.Image, reference: str, threads: int, connections: int
+    plan: Plan,
+    figure: Figure,
+    contestants: list,
+    image: client.Image,
+    reference: str,
+    *,
+    threads: int,
+    connections: int,
+    rounds: int,
 ) -> Figure:
     target = image.target(reference)
 
@@ -120,8 +139,8 @@ def _wrk_rounds(
         _check_manifest(server, target, image)
         return rate
 
-    for turn in range(plan.rounds):
-        plan.say(f"{figure.title}: round {turn + 1} of {plan.rounds}")
+    for turn in range(rounds):
+        plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
         for label, server in contestants:
             attempt(figure.of(label), lambda: measure(server), server)
     return figure
@@ -239,7 +258,7 @@ def _many_readers(plan: Plan, site: Site) -> Iterator[Figure]:
                 )
                 return wrk.rate(found, length, connections) * length / MIB
 
-            for _ in range(plan.rounds_large):
+            for _ in range(plan.rounds_large if site is plan.disk else plan.rounds_slow):
                 for server in [*site.registries[:1], *nginx, *site.registries[1:]]:
                     attempt(figure.of(server.name), lambda: measure(server), server)
             yield figure

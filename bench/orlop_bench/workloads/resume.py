@@ -9,7 +9,7 @@ from ..plan import MIB, REPOSITORY, Plan, Site, attempt, check_after, running, s
 from ..results import Figure
 from ..servers import Server
 
-BLOB_BYTES = 256 * MIB
+BLOB_BYTES = 192 * MIB
 CHUNK_BYTES = 16 * MIB
 KILLED_AT = 9  # chunk, in its middle
 
