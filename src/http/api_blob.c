@@ -19,11 +19,23 @@ static void blob_headers(struct request *request, const struct digest *digest)
 struct blob_source {
     struct store *store;
     struct store_blob blob;
+    struct field_ranges ranges; /* none: all of it */
 };
+
+/* Where reading that begins at offset will end. */
+static uint64_t ranges_end(const struct field_ranges *ranges, uint64_t offset)
+{
+    for (size_t i = 0; i < ranges->count; i++) {
+        if (offset >= ranges->ranges[i].first && offset < ranges->ranges[i].end)
+            return ranges->ranges[i].end;
+    }
+    return 0;
+}
 
 static enum err_code source_read(void *arg, uint64_t offset, void *bytes, size_t len, size_t *out_len, struct err *err)
 {
     struct blob_source *source = arg;
+    source->blob.fetch_end = ranges_end(&source->ranges, offset);
     return store_blob_read(source->store, &source->blob, offset, bytes, len, out_len, err);
 }
 
@@ -93,18 +105,20 @@ static struct str range_header(struct request *request, const struct digest *dig
 }
 
 /*
- * Make ready to read from `first` on. What is no file is asked for now, so that a failure is still an answer of its
- * own. On failure the blob is closed.
+ * Make ready to read the ranges (none: all of it). What is no file is asked for now, so that a failure is still an
+ * answer of its own. On failure the blob is closed.
  */
-static enum err_code body_open(struct request *request, struct store_blob *blob, uint64_t first, struct blob_body *out,
-                               struct err *err)
+static enum err_code body_open(struct request *request, struct store_blob *blob, const struct field_ranges *ranges,
+                               struct blob_body *out, struct err *err)
 {
+    uint64_t first = ranges->count > 0 ? ranges->ranges[0].first : 0;
     struct store *store = registry_store(request->registry);
     size_t none;
     char nowhere[1];
     *out = (struct blob_body){.blob = blob};
     if (blob->fd >= 0)
         return ERR_OK;
+    blob->fetch_end = ranges_end(ranges, first);
     enum err_code code = store_blob_read(store, blob, first, nowhere, 0, &none, err);
     if (code == ERR_OK && !(out->source = malloc(sizeof(*out->source))))
         code = err_set(err, ERR_NO_MEMORY, "out of memory");
@@ -113,7 +127,7 @@ static enum err_code body_open(struct request *request, struct store_blob *blob,
         return code == ERR_NOT_FOUND ? err_become(err, ERR_CORRUPT, "the blob's bytes are missing from the store")
                                      : code;
     }
-    *out->source = (struct blob_source){.store = store, .blob = *blob};
+    *out->source = (struct blob_source){.store = store, .blob = *blob, .ranges = *ranges};
     out->blob = &out->source->blob;
     return ERR_OK;
 }
@@ -132,7 +146,9 @@ static void reply_blob(struct request *request, const struct digest *digest, str
     uint64_t first = 0, end = blob->size_bytes;
     struct blob_body body;
     struct err err = ERR_INIT;
-    if (body_open(request, blob, kind == FIELD_RANGE_SOME ? ranges.ranges[0].first : 0, &body, &err) != ERR_OK) {
+    if (kind != FIELD_RANGE_SOME)
+        ranges.count = 0;
+    if (body_open(request, blob, &ranges, &body, &err) != ERR_OK) {
         reply_error(request, &err);
         return;
     }

@@ -15,6 +15,7 @@ struct blob_stream {
     char key[STORE_KEY_BYTES_MAX + 1];
     struct s3_stream *stream; /* NULL until the first read */
     uint64_t position;        /* of the stream, in the blob */
+    bool is_cut;              /* the stream ends before the blob does */
 };
 
 static void pointer_key(const struct digest *digest, char *out)
@@ -129,6 +130,25 @@ enum err_code s3_blob_open(struct store *store, const struct digest *digest, con
     return ERR_OK;
 }
 
+static void blob_stream_end(struct blob_stream *stream)
+{
+    s3_stream_close(stream->stream);
+    stream->stream = NULL;
+}
+
+/* Have a stream that stands at offset, and ends where the reader said that it will. */
+static enum err_code blob_stream_at(struct s3 *s3, const struct store_blob *blob, uint64_t offset, struct err *err)
+{
+    struct blob_stream *stream = blob->driver;
+    if (stream->stream && stream->position == offset)
+        return ERR_OK;
+    blob_stream_end(stream);
+    stream->is_cut = blob->fetch_end > offset && blob->fetch_end < blob->size_bytes;
+    uint64_t len = stream->is_cut ? blob->fetch_end - offset : S3_TO_END;
+    stream->position = offset;
+    return s3_stream_open(s3->client, stream->key, offset, len, &stream->stream, NULL, err);
+}
+
 enum err_code s3_blob_read(struct store *store, struct store_blob *blob, uint64_t offset, void *bytes, size_t len,
                            size_t *out_len, struct err *err)
 {
@@ -137,23 +157,19 @@ enum err_code s3_blob_read(struct store *store, struct store_blob *blob, uint64_
     *out_len = 0;
     if (offset >= blob->size_bytes)
         return ERR_OK;
-    if (stream->stream && stream->position != offset) {
-        s3_stream_close(stream->stream);
-        stream->stream = NULL;
-    }
-    if (!stream->stream) {
-        if (s3_stream_open(s3_of(store)->client, stream->key, offset, S3_TO_END, &stream->stream, NULL, err) != ERR_OK)
-            return err->code;
-        stream->position = offset;
-    }
-    while (*out_len < len) {
+    if (blob_stream_at(s3_of(store), blob, offset, err) != ERR_OK)
+        return err->code;
+    while (*out_len < len && stream->position < blob->size_bytes) {
         size_t got;
-        if (s3_stream_read(stream->stream, to + *out_len, len - *out_len, &got, err) != ERR_OK)
+        if (blob_stream_at(s3_of(store), blob, offset + *out_len, err) != ERR_OK ||
+            s3_stream_read(stream->stream, to + *out_len, len - *out_len, &got, err) != ERR_OK)
             return err->code;
-        if (got == 0)
-            break;
         *out_len += got;
         stream->position += got;
+        if (got == 0 && !stream->is_cut)
+            break;
+        if (got == 0)
+            blob_stream_end(stream);
     }
     return ERR_OK;
 }

@@ -77,10 +77,11 @@ struct store_upload_info {
 
 /*
  * A blob opened for reading. With a local file fd >= 0 and the bytes stand at fd_offset in it (so that the server may
- * use sendfile); otherwise fd is -1 and store_blob_read fetches them.
+ * use sendfile); otherwise fd is -1 and store_blob_read fetches them, no further ahead than to fetch_end.
  */
 struct store_blob {
     uint64_t size_bytes;
+    uint64_t fetch_end; /* the reader's: it goes on reading up to there; 0: to the blob's end */
     int fd;
     uint64_t fd_offset;
     void *driver; /* the driver's own; NULL when unused */

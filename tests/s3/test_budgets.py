@@ -203,6 +203,23 @@ def test_large_blob_redirect(two, repo):
     note_both(operations.blob(other, proxy, repo, sha256(data), "GET", "blob of 20 MiB"), 1, 0)
 
 
+@pytest.mark.parametrize("ranges", ["1000-1999", "3000000-3999999", "0-9,5000000-5000099,19000000-"])
+def test_ranges_read_no_more_than_they_answer(node, repo, ranges):
+    """Of a blob in parts that goes through the node."""
+    server, proxy = node("--s3-redirect", "never")
+    data = orlop.random_bytes(20 * MIB)
+    spans = [(int(first), int(last or len(data) - 1)) for first, last in (one.split("-") for one in ranges.split(","))]
+    wanted = [data[first : last + 1] for first, last in spans]
+    with server.client() as client:
+        client.push_blob(repo, data)
+        with proxy.measure() as count:
+            answer = client.get(f"/v2/{repo}/blobs/{sha256(data)}", {"Range": f"bytes={ranges}"})
+    assert answer.status == 206
+    assert all(piece in answer.body for piece in wanted)
+    note(Measured(f"GET of {len(wanted)} range(s) through the node", count), len(wanted))
+    assert count.read == sum(map(len, wanted)), count.details()
+
+
 @pytest.mark.parametrize(("by", "cold", "warm"), [("digest", 1, 0), ("tag", 2, 1)])
 def test_manifest(pushed, by, cold, warm):
     where, image = pushed
