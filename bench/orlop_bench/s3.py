@@ -17,7 +17,7 @@ import rgw  # noqa: E402  (the path is set above)
 PROXY_SOURCE = TOP / "bench/s3delay.c"
 REMOVED_BYTES = 128 << 20
 CannotStart = rgw.CannotStart
-ACCESS_KEY, SECRET_KEY, REGION = rgw.ACCESS_KEY, rgw.SECRET_KEY, rgw.REGION
+ACCESS_KEY, SECRET_KEY, REGION = rgw.Rgw.access_key, rgw.Rgw.secret_key, rgw.Rgw.region
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,7 @@ class S3Server:
         self.processes.clear()
         if self.folder:
             shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = None
 
     # ---- what a test needs to know ----
 
@@ -148,21 +149,22 @@ class S3Server:
     def log_tail(self, name):
         return (self.folder / "log" / f"{name}.output").read_text(errors="replace")[-3000:]
 
-    def run(self, *command):
-        try:
-            result = subprocess.run(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=COMMAND_TIMEOUT_S,
-                cwd=self.folder,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise CannotStart(f"{command[0]} hangs") from None
-        if result.returncode != 0:
-            raise CannotStart(f"{command[0]}: {result.stdout.decode(errors='replace')[-2000:]}")
+    def run(self, *command, timeout_s=COMMAND_TIMEOUT_S, meanwhile=lambda: None):
+        """Run it to its end; meanwhile() is called again and again until then."""
+        with tempfile.TemporaryFile() as output:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=self.folder)
+            deadline = time.monotonic() + timeout_s
+            while process.poll() is None:
+                if time.monotonic() > deadline:
+                    process.kill()
+                    process.wait()
+                    raise CannotStart(f"{command[0]} hangs")
+                meanwhile()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.1)
+            if process.returncode != 0:
+                output.seek(0)
+                raise CannotStart(f"{command[0]}: {output.read().decode(errors='replace')[-2000:]}")
 
 
 @contextlib.contextmanager
