@@ -51,6 +51,7 @@ COUNTER(S3_BYTES_RECEIVED, "orlop_s3_body_bytes_total", "direction=\"received\""
 COUNTER(S3_RETRIES, "orlop_s3_retries_total", "", "Requests to the object store that were tried again.")
 COUNTER(S3_RETRIES_DENIED, "orlop_s3_retries_denied_total", "", "Requests not tried again because too many others were.")
 COUNTER(S3_STREAMS_RESUMED, "orlop_s3_streams_resumed_total", "", "Downloads from the object store that broke and went on.")
+COUNTER(S3_STREAMS_YIELDED, "orlop_s3_streams_yielded_total", "", "Downloads that gave their connection to the object store to others while their client was slow, and went on by another.")
 GAUGE(CONNECTIONS, "orlop_http_connections", "", "Open client connections.")
 GAUGE(REQUESTS_ACTIVE, "orlop_http_requests_active", "", "Requests being answered.")
 GAUGE(WORKERS_BUSY, "orlop_workers_busy", "", "Workers running a request.")

@@ -36,7 +36,11 @@ static enum err_code source_read(void *arg, uint64_t offset, void *bytes, size_t
 {
     struct blob_source *source = arg;
     source->blob.fetch_end = ranges_end(&source->ranges, offset);
-    return store_blob_read(source->store, &source->blob, offset, bytes, len, out_len, err);
+    enum err_code code = store_blob_read(source->store, &source->blob, offset, bytes, len, out_len, err);
+    /* The bytes were there a moment ago, and never change: whatever it is, the client's request was fine. */
+    return code == ERR_NOT_FOUND || code == ERR_PRECONDITION
+               ? err_become(err, ERR_CORRUPT, "the blob's bytes have changed in the store")
+               : code;
 }
 
 static void source_release(void *arg)

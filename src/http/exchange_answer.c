@@ -32,16 +32,18 @@ static bool exchange_answer_early(struct exchange *exchange, struct reply *reply
            net_answer_early(exchange->connection, buf_str(&text));
 }
 
-/* A streamed body crosses from the workers in a pipe, the one a streamed request body came in before. */
-static void exchange_open_pipe(struct exchange *exchange, struct reply *reply)
+bool exchange_open_pipe(struct exchange *exchange)
 {
+    struct reply *reply = &exchange->reply;
     uint64_t cap = exchange->engine->settings.body_pipe_bytes;
 
-    if (!reply->streams || reply->body_bytes == 0 || exchange->request.is_head)
-        return;
+    if (!reply_is_streamed(reply) || exchange->request.is_head)
+        return false;
     body_pipe_free(&exchange->pipe);
     if (!body_pipe_init(&exchange->pipe, (size_t) (cap < reply->body_bytes ? cap : reply->body_bytes)))
         reply->broken = true;
+    exchange->reply_begun = true;
+    return !reply->broken;
 }
 
 static bool exchange_answer_now(struct exchange *exchange)
@@ -50,7 +52,8 @@ static bool exchange_answer_now(struct exchange *exchange)
     bool close = exchange->must_close || !(exchange->body_done || !exchange->body_expected) ||
                  atomic_load_explicit(&exchange->engine->draining, memory_order_relaxed);
 
-    exchange_open_pipe(exchange, reply);
+    if (!exchange->reply_begun)
+        (void) exchange_open_pipe(exchange);
     exchange_seal(exchange, reply);
     if (reply_is_truncated(reply)) {
         log_event(LOG_ERROR, "a file is shorter than its answer", LOG_TEXT("request", exchange->request.id));

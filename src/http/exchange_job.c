@@ -33,23 +33,6 @@ static void job_end(struct exchange *exchange)
     job_ensure_reply(exchange);
 }
 
-static void job_run(struct exchange *exchange)
-{
-    struct request *request = &exchange->request;
-    bool streams = request->endpoint->body_kind == BODY_STREAM;
-
-    pthread_mutex_lock(&exchange->synced.lock);
-    exchange->synced.run_called = true;
-    pthread_mutex_unlock(&exchange->synced.lock);
-    request->endpoint->run(request);
-    if (!streams)
-        job_ensure_reply(exchange);
-    else if (!exchange->body_expected && !job_replied(exchange))
-        job_end(exchange);
-    buf_free(&request->body);
-    budget_give_back(&exchange->engine->budget, &exchange->memory);
-}
-
 enum next {
     NEXT_BODY,  /* there are bytes for body(), or room for a reply's */
     NEXT_END,   /* there were all; end() is due */
@@ -166,7 +149,55 @@ static enum next job_reply(struct exchange *exchange)
     return next;
 }
 
+/*
+ * Fill the pipe with the answer's beginning before it is handed over. So what is short is read by this job, and gone
+ * from the store's connections when the job is; and what cannot even be begun is still answered as an error.
+ */
+static void job_begin_reply(struct exchange *exchange)
+{
+    struct reply *reply = &exchange->reply;
+    struct body_pipe *pipe = &exchange->pipe;
+    struct err err = ERR_INIT;
+
+    if (!exchange_open_pipe(exchange))
+        return;
+    while (body_pipe_room(pipe) > 0 && body_pipe_written(pipe) < reply->body_bytes) {
+        size_t len;
+        char *space = body_pipe_space(pipe, &len);
+        size_t got = reply_fill(reply, body_pipe_written(pipe), space, len, &err);
+        body_pipe_commit(pipe, got);
+        if (got > 0)
+            continue;
+        if (body_pipe_written(pipe) > 0) {
+            job_fail_reply(exchange, &err);
+        } else {
+            buf_clear(&reply->headers); /* they spoke of the body */
+            reply_error(&exchange->request, &err);
+        }
+        return;
+    }
+}
+
 /* ---- jobs ---- */
+
+static void job_run(struct exchange *exchange)
+{
+    struct request *request = &exchange->request;
+    bool streams = request->endpoint->body_kind == BODY_STREAM;
+
+    pthread_mutex_lock(&exchange->synced.lock);
+    exchange->synced.run_called = true;
+    pthread_mutex_unlock(&exchange->synced.lock);
+    request->endpoint->run(request);
+    if (!streams) {
+        job_ensure_reply(exchange);
+        job_begin_reply(exchange);
+    } else if (!exchange->body_expected && !job_replied(exchange)) {
+        job_end(exchange);
+    }
+    buf_free(&request->body);
+    budget_give_back(&exchange->engine->budget, &exchange->memory);
+}
 
 static void job_authenticate(struct exchange *exchange)
 {

@@ -46,6 +46,7 @@ struct exchange {
     uint64_t started_us;
     int status_sent;
     enum err_code aborted; /* answered by exchange_abort */
+    bool reply_begun;      /* a streamed reply has the pipe */
     uint64_t body_bytes_sent;
 
     enum auth_verdict verdict;
@@ -87,6 +88,12 @@ static inline size_t exchange_pipe_half(const struct exchange *exchange)
 {
     return (exchange->pipe.cap + 1) / 2;
 }
+
+/*
+ * A streamed body crosses from the workers in a pipe, the one a streamed request body came in before. false: there is
+ * no such body, or no memory (the reply is broken then).
+ */
+bool exchange_open_pipe(struct exchange *exchange);
 
 /* Queue the job. Call with synced.lock held and job_active false. initial: it may be refused (false). */
 bool exchange_post_synced(struct exchange *exchange, enum work work, bool initial);

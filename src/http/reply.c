@@ -27,6 +27,16 @@ void reply_init(struct reply *reply)
     reply->error_detail[0] = '\0';
 }
 
+static bool status_has_body(int status)
+{
+    return status != 204 && status != 304;
+}
+
+bool reply_is_streamed(const struct reply *reply)
+{
+    return reply->streams && reply->body_bytes > 0 && status_has_body(reply->status);
+}
+
 /* ---- segments ---- */
 
 static void segment_release(const struct reply_segment *segment)
@@ -165,7 +175,7 @@ void reply_seal(struct reply *reply)
         reply->status = 503;
         reply->error = code != ERR_OK ? code : ERR_NO_MEMORY;
     }
-    if (reply->status == 204 || reply->status == 304)
+    if (!status_has_body(reply->status))
         reply_drop_body(reply);
 }
 
@@ -287,7 +297,7 @@ bool reply_render(const struct reply *reply, bool is_head, struct buf *out)
     const char *value;
     for (size_t at = 0; reply_next_header(reply, &at, &name, &value);)
         (void) buf_appendf(out, "%s: %s\r\n", name, value);
-    if (reply->status != 204 && reply->status != 304)
+    if (status_has_body(reply->status))
         (void) buf_appendf(out, "Content-Length: %llu\r\n", (unsigned long long) reply->body_bytes);
     (void) buf_append_text(out, "\r\n");
 

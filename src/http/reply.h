@@ -46,6 +46,8 @@ void reply_free(struct reply *reply);
 void reply_set_header(struct reply *reply, const char *name, const char *value);
 void reply_set_error(struct reply *reply, const struct err *err, const char *request_id);
 
+/* Is there a body to be read from elsewhere, but for HEAD? */
+bool reply_is_streamed(const struct reply *reply);
 /* No more changes: replace a broken reply, drop the body of a status that has none. */
 void reply_seal(struct reply *reply);
 /* Walk the headers: *at starts at 0; false at the end. */

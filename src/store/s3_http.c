@@ -1,12 +1,12 @@
 /*
- * A slot of the pool is an easy handle, the multi handle that drives it and keeps its connection, and the state of the
- * exchange that runs on it. Free slots are taken last in, first out, so that few connections stay warm and the others
- * age. libcurl is driven by hand (perform, poll) instead of by curl_easy_perform: the body can then be pulled, and the
- * peer is timed only while somebody waits for it.
+ * A slot (s3_slots.h) is an easy handle, the multi handle that drives it and keeps its connection, and the state of the
+ * exchange that runs on it. libcurl is driven by hand (perform, poll) instead of by curl_easy_perform: the body can then
+ * be pulled, and the peer is timed only while somebody waits for it.
  */
 #include "store/s3_http.h"
 
 #include "base/clock.h"
+#include "store/s3_slots.h"
 
 #include <assert.h>
 #include <curl/curl.h>
@@ -23,11 +23,10 @@
 #define RECEIVE_BUFFER_BYTES_SENDING (16L * 1024) /* what answers a request with a body is short */
 #define DRAIN_BYTES_MAX (64 * 1024) /* of a body not read to its end: worth receiving to keep the connection */
 #define MS_PER_S 1000
-#define NS_PER_MS 1000000
 
 struct s3_http_exchange {
+    struct s3_slot slot; /* first */
     struct s3_http *http;
-    struct s3_http_exchange *next_free;
     CURL *easy;
     CURLM *multi;
     struct curl_slist *headers;
@@ -66,18 +65,7 @@ struct s3_http {
     struct s3_http_settings settings;
     char *ca_file;
     bool ca_is_directory;
-    pthread_mutex_t mutex;
-    /* by mutex */
-    struct s3_http_exchange *free_slots;
-    size_t slot_count;
-    struct waiter *waiters; /* the longest waiting first; while there are any, no slot is free */
-};
-
-/* A thread that waits for a slot, on its stack. */
-struct waiter {
-    struct waiter *next;
-    pthread_cond_t given;
-    struct s3_http_exchange *slot;
+    struct s3_slots slots;
 };
 
 /* ---- dates and headers ---- */
@@ -315,6 +303,32 @@ static void curl_start(void)
     curl_is_ready = curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
 }
 
+static void slot_free(struct s3_slot *slot)
+{
+    struct s3_http_exchange *exchange = (struct s3_http_exchange *) slot;
+    if (exchange->easy)
+        curl_easy_cleanup(exchange->easy);
+    if (exchange->multi)
+        curl_multi_cleanup(exchange->multi);
+    free(exchange);
+}
+
+static struct s3_slot *slot_new(void *arg)
+{
+    struct s3_http_exchange *exchange = calloc(1, sizeof(*exchange));
+    if (!exchange)
+        return NULL;
+    exchange->http = arg;
+    exchange->easy = curl_easy_init();
+    exchange->multi = curl_multi_init();
+    if (!exchange->easy || !exchange->multi) {
+        slot_free(&exchange->slot);
+        return NULL;
+    }
+    (void) curl_multi_setopt(exchange->multi, CURLMOPT_MAXCONNECTS, 1L);
+    return &exchange->slot;
+}
+
 enum err_code s3_http_open(const struct s3_http_settings *settings, struct s3_http **out, struct err *err)
 {
     assert(settings->connections_max >= 1 && settings->connections_max <= S3_HTTP_CONNECTIONS_MAX);
@@ -340,125 +354,47 @@ enum err_code s3_http_open(const struct s3_http_settings *settings, struct s3_ht
             return err_set(err, ERR_NO_MEMORY, "out of memory");
         }
     }
-    pthread_mutex_init(&http->mutex, NULL);
+    s3_slots_init(&http->slots, settings->connections_max, slot_new, http);
     *out = http;
     return ERR_OK;
-}
-
-static void slot_free(struct s3_http_exchange *slot)
-{
-    if (slot->easy)
-        curl_easy_cleanup(slot->easy);
-    if (slot->multi)
-        curl_multi_cleanup(slot->multi);
-    free(slot);
 }
 
 void s3_http_close(struct s3_http *http)
 {
     if (!http)
         return;
-    size_t closed = 0;
-    while (http->free_slots) {
-        struct s3_http_exchange *slot = http->free_slots;
-        http->free_slots = slot->next_free;
-        slot_free(slot);
-        closed++;
-    }
-    assert(closed == http->slot_count);
-    pthread_mutex_destroy(&http->mutex);
+    s3_slots_destroy(&http->slots, slot_free);
     free(http->ca_file);
     free(http);
 }
 
-static struct s3_http_exchange *slot_new(struct s3_http *http)
+/* Leave what the slot was doing; a connection in the middle of an answer is closed. */
+static void exchange_stop(struct s3_http_exchange *exchange)
 {
-    struct s3_http_exchange *slot = calloc(1, sizeof(*slot));
-    if (!slot)
-        return NULL;
-    slot->http = http;
-    slot->easy = curl_easy_init();
-    slot->multi = curl_multi_init();
-    if (!slot->easy || !slot->multi) {
-        slot_free(slot);
-        return NULL;
-    }
-    (void) curl_multi_setopt(slot->multi, CURLMOPT_MAXCONNECTS, 1L);
-    return slot;
+    (void) curl_multi_remove_handle(exchange->multi, exchange->easy);
+    curl_slist_free_all(exchange->headers);
+    exchange->headers = NULL;
 }
 
-static struct timespec monotonic_after(uint32_t ms)
-{
-    struct timespec until;
-    (void) clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / MS_PER_S;
-    until.tv_nsec += (long) (ms % MS_PER_S) * NS_PER_MS;
-    if (until.tv_nsec >= (long) MS_PER_S * NS_PER_MS) {
-        until.tv_sec++;
-        until.tv_nsec -= (long) MS_PER_S * NS_PER_MS;
-    }
-    return until;
-}
-
-/* Queue for a slot; with the mutex held. NULL: none was given in time. */
-static struct s3_http_exchange *pool_wait_synced(struct s3_http *http)
-{
-    struct timespec until = monotonic_after(http->settings.wait_timeout_ms);
-    struct waiter self = {.slot = NULL};
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&self.given, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-
-    struct waiter **end = &http->waiters;
-    while (*end)
-        end = &(*end)->next;
-    *end = &self;
-    while (!self.slot && pthread_cond_timedwait(&self.given, &http->mutex, &until) == 0)
-        ;
-    if (!self.slot) {
-        struct waiter **at = &http->waiters;
-        while (*at != &self)
-            at = &(*at)->next;
-        *at = self.next;
-    }
-    pthread_cond_destroy(&self.given);
-    return self.slot;
-}
-
-/* A free slot, or a new one while there may be more, or wait. NULL: none in time (or no memory). */
+/* NULL: none in time (or no memory). */
 static struct s3_http_exchange *pool_take(struct s3_http *http)
 {
-    struct s3_http_exchange *slot = NULL;
-    pthread_mutex_lock(&http->mutex);
-    if (http->free_slots) {
-        slot = http->free_slots;
-        http->free_slots = slot->next_free;
-    } else if (http->slot_count < http->settings.connections_max) {
-        slot = slot_new(http);
-        http->slot_count += slot != NULL;
-    } else {
-        slot = pool_wait_synced(http);
-    }
-    pthread_mutex_unlock(&http->mutex);
-    return slot;
+    bool was_parked;
+    struct s3_slot *slot = s3_slots_take(&http->slots, http->settings.wait_timeout_ms, &was_parked);
+    struct s3_http_exchange *exchange = (struct s3_http_exchange *) slot;
+    if (was_parked)
+        exchange_stop(exchange);
+    return exchange;
 }
 
-/* To the one who waits longest: threads that come again at once must not starve it. */
-static void pool_give(struct s3_http *http, struct s3_http_exchange *slot)
+uint64_t s3_http_park(struct s3_http_exchange *exchange)
 {
-    pthread_mutex_lock(&http->mutex);
-    struct waiter *first = http->waiters;
-    if (first) {
-        http->waiters = first->next;
-        first->slot = slot;
-        pthread_cond_signal(&first->given);
-    } else {
-        slot->next_free = http->free_slots;
-        http->free_slots = slot;
-    }
-    pthread_mutex_unlock(&http->mutex);
+    return s3_slots_park(&exchange->http->slots, &exchange->slot);
+}
+
+bool s3_http_unpark(struct s3_http *http, struct s3_http_exchange *exchange, uint64_t parking)
+{
+    return s3_slots_unpark(&http->slots, &exchange->slot, parking);
 }
 
 /* ---- an exchange ---- */
@@ -738,10 +674,8 @@ void s3_http_end(struct s3_http_exchange *exchange)
         exchange->deadline_ms = 1; /* long ago: take what has arrived, but do not wait */
         (void) exchange_step(exchange, &ignored);
     }
-    (void) curl_multi_remove_handle(exchange->multi, exchange->easy);
-    curl_slist_free_all(exchange->headers);
-    exchange->headers = NULL;
-    pool_give(exchange->http, exchange);
+    exchange_stop(exchange);
+    s3_slots_give(&exchange->http->slots, &exchange->slot);
 }
 
 enum err_code s3_http_exchange_all(struct s3_http *http, const struct s3_http_request *request,

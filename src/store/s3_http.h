@@ -79,6 +79,13 @@ must_check enum err_code s3_http_read(struct s3_http_exchange *exchange, void *b
                                       struct err *err);
 /* Append the rest to out. ERR_LIMIT when it does not fit. */
 must_check enum err_code s3_http_read_all(struct s3_http_exchange *exchange, struct buf *out, struct err *err);
+/*
+ * Let go of an exchange until it is read on: when somebody needs a connection and none is free, the exchange that was
+ * let go of longest ago is ended. Returns what s3_http_unpark wants, never 0.
+ */
+uint64_t s3_http_park(struct s3_http_exchange *exchange);
+/* false: it was ended meanwhile, and is not to be looked at any more. */
+bool s3_http_unpark(struct s3_http *http, struct s3_http_exchange *exchange, uint64_t parking);
 /* The connection is kept when the body was read to its end, else closed. NULL is fine. */
 void s3_http_end(struct s3_http_exchange *exchange);
 

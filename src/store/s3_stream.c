@@ -1,4 +1,7 @@
-/* A streaming GET: what broke goes on by Range, as long as the object is still the same. */
+/*
+ * A streaming GET: what broke goes on by Range, as long as the object is still the same. Between reads its connection is
+ * parked: a reader who waits for a slow client, or for a thread, keeps nobody from the store.
+ */
 #include "base/metrics.h"
 #include "store/s3_client_priv.h"
 
@@ -15,6 +18,7 @@ struct s3_stream {
     uint64_t position;   /* bytes read */
     char etag[S3_HTTP_ETAG_BYTES_MAX];
     struct s3_http_exchange *exchange;
+    uint64_t parking; /* 0: the exchange is ours */
     unsigned resumes;
     unsigned resumes_in_vain; /* since the last byte */
 };
@@ -66,8 +70,31 @@ static enum err_code stream_begin(struct s3_stream *stream, struct s3_answer *an
     return code;
 }
 
+/* Between reads: others may have the connection. What is through has no more use for it. */
+static void stream_park(struct s3_stream *stream)
+{
+    if (!stream->exchange)
+        return;
+    if (stream->position == stream->size_bytes)
+        s3_http_end(TAKE_PTR(stream->exchange));
+    else if (stream->etag[0]) /* or it could not go on as the same object */
+        stream->parking = s3_http_park(stream->exchange);
+}
+
+/* Take the connection back, if others left it. false: they did not. */
+static bool stream_unpark(struct s3_stream *stream)
+{
+    if (stream->parking == 0)
+        return true;
+    if (!s3_http_unpark(stream->client->http, stream->exchange, stream->parking))
+        stream->exchange = NULL;
+    stream->parking = 0;
+    return stream->exchange != NULL;
+}
+
 static void stream_free(struct s3_stream *stream)
 {
+    (void) stream_unpark(stream);
     s3_http_end(stream->exchange);
     free(stream->key);
     free(stream);
@@ -111,13 +138,11 @@ static enum err_code stream_resume(struct s3_stream *stream, struct err *err)
     return stream_begin(stream, &answer, err);
 }
 
-enum err_code s3_stream_read(struct s3_stream *stream, void *bytes, size_t len, size_t *out_len, struct err *err)
+/* Read on, on another connection where this one broke. len > 0 is not more than what is left. */
+static enum err_code stream_read(struct s3_stream *stream, void *bytes, size_t len, size_t *out_len, struct err *err)
 {
-    struct err failure = ERR_INIT;
-    *out_len = 0;
-    if (len > stream->size_bytes - stream->position)
-        len = (size_t) (stream->size_bytes - stream->position);
-    while (len > 0) {
+    for (;;) {
+        struct err failure = ERR_INIT;
         enum err_code code = ERR_UPSTREAM;
         if (stream->exchange)
             code = s3_http_read(stream->exchange, bytes, len, out_len, &failure);
@@ -133,11 +158,31 @@ enum err_code s3_stream_read(struct s3_stream *stream, void *bytes, size_t len, 
             (void) err_set(&failure, ERR_UPSTREAM, "The download from the object store broke before");
         if (!stream->exchange || stream_resume(stream, &failure) != ERR_OK) {
             *err = failure;
-            unsigned long long at = stream->offset + stream->position;
-            return err_wrap(err, "GetObject %s at byte %llu", stream->key, at);
+            return err->code;
         }
     }
-    return ERR_OK;
+}
+
+enum err_code s3_stream_read(struct s3_stream *stream, void *bytes, size_t len, size_t *out_len, struct err *err)
+{
+    enum err_code code = ERR_OK;
+    struct s3_answer answer;
+    *out_len = 0;
+    if (len > stream->size_bytes - stream->position)
+        len = (size_t) (stream->size_bytes - stream->position);
+    if (len == 0)
+        return ERR_OK;
+    if (!stream_unpark(stream)) {
+        metric_add(METRIC_S3_STREAMS_YIELDED, 1);
+        code = stream_begin(stream, &answer, err);
+    }
+    if (code == ERR_OK)
+        code = stream_read(stream, bytes, len, out_len, err);
+    stream_park(stream);
+    if (code == ERR_OK)
+        return ERR_OK;
+    unsigned long long at = stream->offset + stream->position;
+    return err_wrap(err, "GetObject %s at byte %llu", stream->key, at);
 }
 
 uint64_t s3_stream_position(const struct s3_stream *stream)

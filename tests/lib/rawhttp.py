@@ -92,7 +92,8 @@ class Connection:
         line, self.buffer = self.buffer.split(b"\n", 1)
         return line.rstrip(b"\r").decode("latin-1")
 
-    def _exactly(self, count):
+    def exactly(self, count):
+        """The next bytes, as they come."""
         parts, have = [self.buffer], len(self.buffer)
         while have < count:
             data = self.sock.recv(min(1 << 20, count - have))
@@ -135,13 +136,13 @@ class Connection:
         if "chunked" in response.get("Transfer-Encoding", ""):
             parts = []
             while size := int(self._line().split(";")[0], 16):
-                parts.append(self._exactly(size))
+                parts.append(self.exactly(size))
                 self._line()
             while self._line():
                 pass
             response.body = b"".join(parts)
         elif "Content-Length" in response:
-            response.body = self._exactly(int(response["Content-Length"]))
+            response.body = self.exactly(int(response["Content-Length"]))
         else:
             parts = [self.buffer]
             self.buffer = b""

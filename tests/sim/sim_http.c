@@ -27,6 +27,8 @@ struct s3_http_exchange {
     bool is_torn; /* an error stands at the body's end */
 };
 
+#define PARKED_LOST_OF_10000 2000 /* exchanges that end while nobody reads them */
+
 /* A request of our own: it may be applied when its caller is gone. */
 struct call {
     unsigned node;
@@ -538,6 +540,23 @@ void s3_http_end(struct s3_http_exchange *exchange)
     exchange->http->open--;
     buf_free(&exchange->body);
     free(exchange);
+}
+
+/* What the pool does when others need connections, the seed does here. */
+uint64_t s3_http_park(struct s3_http_exchange *exchange)
+{
+    (void) exchange;
+    return 1;
+}
+
+bool s3_http_unpark(struct s3_http *http, struct s3_http_exchange *exchange, uint64_t parking)
+{
+    (void) http;
+    sim_check(parking == 1, "not parked");
+    if (net.settings.faults_of_10000 == 0 || !sim_chance(PARKED_LOST_OF_10000))
+        return true;
+    s3_http_end(exchange);
+    return false;
 }
 
 enum err_code s3_http_exchange_all(struct s3_http *http, const struct s3_http_request *request,

@@ -219,7 +219,7 @@ static const struct http_settings settings = {.listen = "127.0.0.1:0",
                                               .network_threads = 2,
                                               .workers = 1,
                                               .connections_max = 200,
-                                              .jobs_waiting_max = 4,
+                                              .jobs_waiting_max = 100,
                                               .header_bytes_max = 6 * 1024,
                                               .body_pipe_bytes = RING_BYTES,
                                               .buffered_bytes_max = 1000,
@@ -515,10 +515,17 @@ static void test_errors_cut_the_connection(void **state)
         source.step = place % RING_BYTES == 0 ? 0 : place;
         client_open(engine->port, &client);
         get(&client, "GET", "/source", 3 * MIB);
-        assert_false(client_read(&client, &answer, false));
-        assert_int_equal(answer.status, 200);
-        assert_int_equal(answer.body.len, place); /* all that was good, and nothing else */
-        assert_source_bytes(buf_str(&answer.body), 0);
+        bool is_whole = client_read(&client, &answer, false);
+        assert_true(is_whole == (place == 0));
+        if (place == 0) { /* nothing was sent yet: an error like any other */
+            assert_int_equal(answer.status, 500);
+            assert_non_null(strstr(answer.body.ptr, "\"errors\""));
+            assert_string_equal(answer_header(&answer, "Content-Type"), "application/json");
+        } else {
+            assert_int_equal(answer.status, 200);
+            assert_int_equal(answer.body.len, place); /* all that was good, and nothing else */
+            assert_source_bytes(buf_str(&answer.body), 0);
+        }
         answer_free(&answer);
         client_close(&client);
         assert_source_is_closed();
