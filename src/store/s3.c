@@ -63,15 +63,18 @@ static bool note_any(void *arg, const char *key, bool is_prefix, uint64_t size_b
 /* Read the marker, or make it in an empty place. Of two nodes that make it at once, one wins and both read it. */
 static enum err_code marker_settle(struct s3 *s3, struct err *err)
 {
-    char other[STORE_KEY_BYTES_MAX + 1] = "";
-    struct s3_listing listing = {.prefix = "", .limit = 8, .fn = note_any, .arg = other};
-    for (int tries = 0; tries < 2; tries++) {
+    enum err_code code = ERR_OK;
+    for (int tries = 0; tries < 3; tries++) {
+        char other[STORE_KEY_BYTES_MAX + 1] = "";
+        struct s3_listing listing = {.prefix = "", .limit = 8, .fn = note_any, .arg = other};
         auto_buf text = BUF_INIT(MARKER_BYTES_MAX);
-        enum err_code code = s3_get(&s3->base, MARKER_KEY, &text, err);
+        code = s3_get(&s3->base, MARKER_KEY, &text, err);
         if (code == ERR_OK)
             return marker_parse(buf_str(&text), s3->base.name, s3->base.secret, err);
         if (code != ERR_NOT_FOUND || s3_list_all(s3, &listing, NULL, err) != ERR_OK)
             return err->code;
+        if (other[0] && tries == 0) /* another node may have made the marker since we looked for it */
+            continue;
         if (other[0])
             return err_set(err, ERR_INVALID,
                            "%s is not empty and is no orlop store (no " MARKER_KEY
@@ -85,7 +88,7 @@ static enum err_code marker_settle(struct s3 *s3, struct err *err)
         if (code != ERR_OK && code != ERR_EXISTS)
             return code;
     }
-    return err->code;
+    return code == ERR_OK ? err_set(err, ERR_NOT_FOUND, "%s: " MARKER_KEY " vanishes", s3->base.name) : code;
 }
 
 static enum err_code s3_probe(struct store *store, struct err *err)

@@ -193,7 +193,9 @@ class Server:
         return self
 
     def start(self):
-        self.launch()
+        return self.launch().wait_ready()
+
+    def wait_ready(self):
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

@@ -1,9 +1,12 @@
 """What an operator sees when something is wrong with the bucket, and what `orlop check` leaves alone."""
 
+import contextlib
 import os
 
 import orlop
 import pytest
+
+START_ROUNDS, START_NODES = 5, 6
 
 
 def serve(*args, env=None):
@@ -28,6 +31,21 @@ def test_messages_name_what_to_look_at(store, args, env, message):
     said = serve(*(() if "--store" in args else ("--store", store)), *args, env=env)
     assert message in said, said
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in said and "not-this" not in said
+
+
+def test_many_nodes_start_at_once_in_an_empty_place(gateway):
+    """Whichever makes the marker, all read it; none takes what the first has written for somebody else's."""
+    for _ in range(START_ROUNDS):
+        store = orlop.new_s3_store()
+        with contextlib.ExitStack() as stack:
+            servers = [orlop.Server(store=store, program=orlop.release_binary()) for _ in range(START_NODES)]
+            for server in servers:
+                stack.callback(server.discard)
+                server.launch()
+            for server in servers:
+                server.wait_ready()
+            for server in servers:
+                server.stop()
 
 
 def test_check_writes_nothing(gateway, new_proxy, store):
