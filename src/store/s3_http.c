@@ -1,7 +1,7 @@
 /*
  * A slot (s3_slots.h) is an easy handle, the multi handle that drives it and keeps its connection, and the state of the
- * exchange that runs on it. libcurl is driven by hand (perform, poll) instead of by curl_easy_perform: the body can then
- * be pulled, and the peer is timed only while somebody waits for it.
+ * exchange that runs on it. libcurl is driven by hand (perform, poll) instead of by curl_easy_perform: the body can
+ * then be pulled, and the peer is timed only while somebody waits for it.
  */
 #include "store/s3_http.h"
 

@@ -1,6 +1,6 @@
 /*
- * A streaming GET: what broke goes on by Range, as long as the object is still the same. Between reads its connection is
- * parked: a reader who waits for a slow client, or for a thread, keeps nobody from the store.
+ * A streaming GET: what broke goes on by Range, as long as the object is still the same. Between reads its connection
+ * is parked: a reader who waits for a slow client, or for a thread, keeps nobody from the store.
  */
 #include "base/metrics.h"
 #include "store/s3_client_priv.h"
