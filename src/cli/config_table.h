@@ -44,7 +44,8 @@ SETTING(http, jobs_waiting_max, NUMBER, "4096", 1, 1000000, "", RESTART,
 SETTING(http, header_bytes_max, BYTES, "32KiB", 4 * KIB, 1 * MIB, "", RESTART,
         "Size of a request's line and headers together.")
 SETTING(http, body_pipe_bytes, BYTES, "256KiB", 16 * KIB, 64 * MIB, "", RESTART,
-        "Buffer between a client that uploads and the worker that stores; a full one slows the client.")
+        "Buffer between a client that uploads and the worker that stores; a full one slows the client. A download "
+        "from an object store takes two.")
 SETTING(http, buffered_bytes_max, BYTES, "64MiB", 8 * MIB, 64 * GIB, "", RESTART,
         "Manifests being received at once, all together; more wait.")
 SETTING(http, header_timeout, DURATION, "30s", 100, 1 * HOURS, "", RESTART,

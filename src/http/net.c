@@ -28,7 +28,7 @@
 #define PAGE_BYTES ((uintptr_t) 4096)
 #define POOL_MALLOC_BYTES_MAX ((size_t) 32 * 1024) /* the library maps pools larger than this */
 #define POOL_FIRST_BYTES_MAX 2048                  /* a request line on the pool's first page came within these */
-#define BODY_BLOCK_BYTES ((size_t) 64 * 1024)      /* of an answer that is not one file or one run of memory */
+#define BODY_BLOCK_BYTES ((size_t) 128 * 1024)     /* of an answer that is not one file or one run of memory */
 #define TLS_FILE_BYTES_MAX ((size_t) 1024 * 1024)
 
 static struct net_connection *connection_of(struct MHD_Connection *mhd)

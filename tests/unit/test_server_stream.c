@@ -14,7 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define RING_BYTES 65536
+#define RING_BYTES 65536 /* of an answer's pipe, which is twice a request's */
 #define MIB (1024 * 1024)
 
 static struct engine *engine;
@@ -221,7 +221,7 @@ static const struct http_settings settings = {.listen = "127.0.0.1:0",
                                               .connections_max = 200,
                                               .jobs_waiting_max = 100,
                                               .header_bytes_max = 6 * 1024,
-                                              .body_pipe_bytes = RING_BYTES,
+                                              .body_pipe_bytes = RING_BYTES / 2,
                                               .buffered_bytes_max = 1000,
                                               .header_timeout_ms = 1500,
                                               .idle_timeout_ms = 3000,
