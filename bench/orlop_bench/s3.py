@@ -6,6 +6,7 @@ import hmac
 import json
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import rgw  # noqa: E402  (the path is set above)
 
 PROXY_SOURCE = TOP / "bench/s3delay.c"
 REMOVED_BYTES = 128 << 20
+QUIET_S = 0.05
 CannotStart = rgw.CannotStart
 ACCESS_KEY, SECRET_KEY, REGION = rgw.Rgw.access_key, rgw.Rgw.secret_key, rgw.Rgw.region
 
@@ -42,6 +44,14 @@ class Traffic:
     @property
     def bytes_down(self) -> int:
         return self._sum("down")
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        total = {name: dict(counts) for name, counts in self.operations.items()}
+        for name, counts in other.operations.items():
+            mine = total.setdefault(name, dict.fromkeys(counts, 0))
+            for what, count in counts.items():
+                mine[what] += count
+        return Traffic(total)
 
     def _sum(self, name: str) -> int:
         return sum(operation[name] for operation in self.operations.values())
@@ -76,6 +86,7 @@ class Proxy:
 
     def __init__(self, program: Path, port: int, store_port: int) -> None:
         self.port = port
+        self.delay_ms = 0
         command = [str(program), str(port), str(store_port)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._read() == "ready", "s3delay does not start"
@@ -85,6 +96,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def delay(self, milliseconds: int) -> None:
+        self.delay_ms = milliseconds
         assert self._ask(f"delay {milliseconds}") == "ok"
 
     def count(self) -> Traffic:
@@ -121,6 +133,16 @@ class Bucket:
         """Since the last call."""
         traffic = self.proxy.count()
         self.bytes_up += traffic.bytes_up
+        return traffic
+
+    def count_to_the_end(self) -> Traffic:
+        """The same, when what was left running behind the last answer has ended."""
+        traffic = self.count()
+        more = traffic
+        while more.requests:
+            time.sleep(QUIET_S + self.proxy.delay_ms / 1000)
+            more = self.count()
+            traffic += more
         return traffic
 
     def renew(self) -> None:

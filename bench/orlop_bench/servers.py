@@ -115,7 +115,7 @@ class Server:
     def usage_since_mark(self) -> Usage:
         self.check_alive()
         now = self.usage()
-        traffic = self.bucket.count() if self.bucket else None
+        traffic = self.bucket.count_to_the_end() if self.bucket else None
         return Usage(now.cpu_s - self._usage_at_mark.cpu_s, now.rss_kib, now.rss_peak_kib, traffic)
 
     def _environment(self) -> dict[str, str]:

@@ -102,6 +102,7 @@ static void s3_close(struct store *store)
     struct s3 *s3 = s3_of(store);
     s3_sessions_free(s3->sessions);
     s3_senders_free(s3->senders);
+    s3_discards_free(s3->discards);
     s3_budget_free(s3->budget);
     s3_client_close(s3->client);
     for (size_t i = 0; i < S3_KEY_LOCKS; i++)
@@ -120,7 +121,8 @@ static enum err_code s3_start(struct s3 *s3, struct err *err)
                                (size_t) ((part_bytes + S3_SLAB_BYTES - 1) / S3_SLAB_BYTES));
     s3->senders = s3_senders_new(s3->settings.senders);
     s3->sessions = s3_sessions_new();
-    if (!s3->budget || !s3->senders || !s3->sessions)
+    s3->discards = s3_discards_new();
+    if (!s3->budget || !s3->senders || !s3->sessions || !s3->discards)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     if (!s3->settings.is_single_writer && !s3->settings.must_exist && probe_conditional(s3, err) != ERR_OK)
         return err_wrap(err, "probe of %s", s3->base.name);

@@ -6,7 +6,8 @@
 #include <stdio.h>
 
 #define TAKE_STEP_MS 250
-#define PARTS_BEFORE_GROWTH 3000 /* 23 GiB take no more memory than the first; then parts double … */
+#define PARTS_SHORT 32           /* 256 MiB; then parts double: a store completes an upload part by part */
+#define PARTS_BEFORE_GROWTH 3000 /* 46 GiB take no more memory than the first of them; then parts double again … */
 #define PARTS_A_SIZE 500         /* … each time after so many */
 #define PART_BYTES_MOST ((uint64_t) 4 * 1024 * 1024 * 1024) /* S3 takes 5 GiB */
 #define PART_MEMORY_SHARE 4                                 /* one part is at most this fraction of the part memory */
@@ -20,6 +21,8 @@ static uint64_t part_bytes_next(const struct s3_upload *upload)
     uint64_t most = settings->part_memory_bytes_max / PART_MEMORY_SHARE / S3_SLAB_BYTES * S3_SLAB_BYTES;
     most = most < PART_BYTES_MOST ? most : PART_BYTES_MOST;
     uint64_t bytes = S3_PART_BYTES_FIRST;
+    if (upload->next_part > PARTS_SHORT && bytes * 2 <= most)
+        bytes *= 2;
     for (uint32_t n = upload->next_part; n > PARTS_BEFORE_GROWTH && bytes * 2 <= most; n -= PARTS_A_SIZE)
         bytes *= 2;
     return bytes;

@@ -13,6 +13,7 @@
 #define S3_KEY_LOCKS 64
 
 struct s3_sessions;
+struct s3_discards;
 
 struct s3 {
     struct store base;
@@ -20,6 +21,7 @@ struct s3 {
     struct s3_budget *budget;
     struct s3_senders *senders;
     struct s3_sessions *sessions; /* uploads between two requests, their tails in memory */
+    struct s3_discards *discards; /* committed uploads whose checkpoints are being deleted */
     struct s3_settings settings;
     bool conditional;                        /* If-None-Match is honoured */
     char node[33];                           /* this process, in every checkpoint it writes */
@@ -92,8 +94,15 @@ enum err_code s3_upload_flush(struct store_upload *, struct err *);
 enum err_code s3_upload_commit(struct store_upload *, const struct digest *, uint64_t, struct store_place *,
                                struct err *);
 void s3_upload_close(struct store_upload *);
+enum err_code s3_upload_list(struct store *, const char *, size_t, struct store_upload_info *, size_t *, struct err *);
+
+/* ---- s3_discard.c ---- */
+
+struct s3_discards *s3_discards_new(void);
+void s3_discards_free(struct s3_discards *discards); /* when the senders have ended */
+/* Was that upload committed here, and is it being removed? */
+bool s3_discards_has(struct s3_discards *discards, const char *id);
 enum err_code s3_upload_discard(struct store_upload *, struct err *);
 enum err_code s3_upload_remove(struct store *, const char *, struct err *);
-enum err_code s3_upload_list(struct store *, const char *, size_t, struct store_upload_info *, size_t *, struct err *);
 
 #endif

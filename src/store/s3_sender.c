@@ -1,4 +1,4 @@
-/* A plain queue and its threads. It is bounded by the part memory its jobs hold. */
+/* A plain queue and its threads. What its jobs hold bounds it: part memory, and LATER_MAX of s3_discard.c. */
 #include "store/s3_sender.h"
 
 #include <pthread.h>

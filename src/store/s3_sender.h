@@ -1,5 +1,6 @@
 /*
- * Threads that send parts while their upload goes on filling the next. Jobs run in order of arrival.
+ * Threads that send parts while their upload goes on filling the next, and remove what a commit leaves. Jobs run in
+ * order of arrival.
  */
 #ifndef ORLOP_STORE_S3_SENDER_H
 #define ORLOP_STORE_S3_SENDER_H

@@ -253,7 +253,8 @@ static enum err_code load_checkpoint(struct s3_upload *upload, const char *key, 
 enum err_code s3_session_load(struct store *store, const char *id, struct s3_upload **out, struct err *err)
 {
     struct newest newest = {.found = false};
-    if (newest_find(s3_of(store), id, NULL, &newest, err) != ERR_OK)
+    bool is_ended = s3_discards_has(s3_of(store)->discards, id);
+    if (!is_ended && newest_find(s3_of(store), id, NULL, &newest, err) != ERR_OK)
         return err->code;
     if (!newest.found)
         return err_set(err, ERR_NOT_FOUND, "there is no upload %s", id);

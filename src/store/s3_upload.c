@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define REMOVE_BATCH S3_DELETE_MAX
 #define VERIFY_BUFFER_BYTES (256 * 1024)
 
 static struct s3_upload *upload_of(struct store_upload *base)
@@ -291,6 +290,7 @@ enum err_code s3_upload_commit(struct store_upload *base, const struct digest *d
     uint64_t there_bytes;
     struct err ignored = ERR_INIT;
     enum err_code code = commit_here(upload, digest, size_bytes, out_place, err);
+    upload->is_committed = code == ERR_OK;
     /* Gone from under us: another request may have committed it, which is what was wanted. */
     if (code == ERR_CORRUPT && upload->multipart_id[0] &&
         s3_blob_find(s3_of_upload(upload), digest, &there_bytes, out_place, &ignored) == ERR_OK &&
@@ -313,63 +313,6 @@ void s3_upload_close(struct store_upload *base)
     if (upload->size_bytes > upload->saved_bytes) /* appended, but never checkpointed: forgotten */
         s3_tail_cut(upload, upload->saved_bytes - upload->parts_bytes);
     s3_sessions_put(s3_of_upload(upload), upload);
-}
-
-/* ---- removing ---- */
-
-/* Delete the checkpoints below next_sequence; their names need no listing. */
-static enum err_code delete_checkpoints(struct s3 *s3, const char *id, uint32_t count, struct err *err)
-{
-    auto_mem char *text = malloc(REMOVE_BATCH * 64);
-    auto_mem const char **keys = calloc(REMOVE_BATCH, sizeof(*keys));
-    if (!text || !keys)
-        return err_set(err, ERR_NO_MEMORY, "out of memory");
-    for (uint32_t done = 0; done < count;) {
-        size_t batch = 0;
-        for (; batch < REMOVE_BATCH && done < count; batch++, done++) {
-            (void) snprintf(text + batch * 64, 64, "uploads/%s/%08u", id, (unsigned) done);
-            keys[batch] = text + batch * 64;
-        }
-        if (s3_delete(&s3->base, keys, batch, err) != ERR_OK)
-            return err->code;
-    }
-    return ERR_OK;
-}
-
-enum err_code s3_upload_discard(struct store_upload *base, struct err *err)
-{
-    struct s3_upload *upload = upload_of(base);
-    struct s3 *s3 = s3_of_upload(upload);
-    struct err ignored = ERR_INIT;
-    upload->is_discarded = true;
-    (void) !s3_parts_wait(upload, 0, &ignored);
-    /* Newest first would leave an older one to resume from; but ids are not reused and a leftover expires. */
-    if (delete_checkpoints(s3, upload->id, upload->next_sequence, err) != ERR_OK)
-        return err->code;
-    /* After a commit S3 has no such upload any more, and that costs one request only where parts were sent. */
-    if (!upload->multipart_id[0] || upload->is_completed)
-        return ERR_OK;
-    char key[STORE_PLACE_BYTES_MAX];
-    s3_data_key(upload, key);
-    return s3_multipart_abort(s3, key, upload->multipart_id, err);
-}
-
-enum err_code s3_upload_remove(struct store *store, const char *id, struct err *err)
-{
-    struct s3_upload *upload;
-    struct s3_upload *idle = s3_sessions_take(s3_of(store), id);
-    if (idle)
-        s3_upload_free(idle);
-    enum err_code code = s3_session_load(store, id, &upload, err);
-    if (code == ERR_NOT_FOUND)
-        return ERR_OK;
-    if (code == ERR_VERSION || code == ERR_CORRUPT)
-        return s3_session_delete_unread(s3_of(store), id, err);
-    if (code != ERR_OK)
-        return code;
-    code = s3_upload_discard(&upload->base, err);
-    s3_upload_free(upload);
-    return code;
 }
 
 /* ---- listing ---- */

@@ -62,6 +62,7 @@ struct s3_upload {
     bool is_claimed;
     bool is_completed; /* CompleteMultipartUpload was done */
     bool is_doubtful;  /* it was, but perhaps by another node, with parts of its own */
+    bool is_committed;
     bool is_discarded;
     bool is_useless;            /* what is in memory no longer fits the checkpoints: not to be kept */
     struct s3_stream *readback; /* of the completed bytes, for an unannounced algorithm */

@@ -176,7 +176,10 @@ must_check enum err_code store_upload_flush(struct store_upload *upload, struct 
  */
 must_check enum err_code store_upload_commit(struct store_upload *upload, const struct digest *digest,
                                              uint64_t size_bytes, struct store_place *out_place, struct err *err);
-/* Remove all the session holds, with its handle still open: after a commit, or when it is given up. */
+/*
+ * Remove all the session holds, with its handle still open: after a commit, or when it is given up. After a commit a
+ * driver may go on with that when it has returned; to this process the upload is unknown at once.
+ */
 must_check enum err_code store_upload_discard(struct store_upload *upload, struct err *err);
 /* Give up the handle; what was not checkpointed may be lost. NULL is fine. */
 void store_upload_close(struct store_upload *upload);

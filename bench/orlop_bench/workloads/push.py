@@ -158,7 +158,7 @@ def _push_sizes(plan: Plan, site: Site) -> Iterator[Figure]:
         for size in sizes:
             growth = Growth(f"push to {site.name}: {way}", "MiB", size // MIB)
             figure = Figure(f"time to push {size_text(size)} to {site.name}: {way}", "s", [], growth=growth)
-            rounds = 1 if size > GIB else plan.rounds_slow if site.store else plan.rounds_large
+            rounds = 1 if size > GIB or not plan.full else plan.rounds_slow if site.store else plan.rounds_large
             for turn in range(rounds):
                 plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
                 for server in site.registries:
@@ -193,7 +193,7 @@ def _commit(plan: Plan, site: Site, small_bytes: int) -> Figure:
         [Target(f"{ORLOP} {large}", f"{ORLOP} {small}", at_most=2, promise=promise)],
         "after the PATCH has been written back (sync)",
     )  # fmt: skip
-    rounds = plan.rounds_slow if site.store else plan.rounds_large if plan.full else 2
+    rounds = plan.rounds_slow if site.store or not plan.full else plan.rounds_large
     for turn in range(rounds):
         for server in site.registries:
             if server is not site.orlop and (not plan.full or turn >= REGISTRY_COMMIT_ROUNDS):
