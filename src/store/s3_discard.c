@@ -1,7 +1,7 @@
 /*
  * Removing sessions. After a commit that is done behind the answer, by the senders: the session's objects are as many
- * as it had checkpoints, and a store may delete them one by one. Until they are gone, this node says that the session is
- * no more (s3_session_load asks here); should the node die meanwhile, what is left expires.
+ * as it had checkpoints, and a store may delete them one by one. Until they are gone, this node says that the session
+ * is no more (s3_session_load asks here); should the node die meanwhile, what is left expires.
  */
 #include "base/log.h"
 #include "store/s3_upload.h"
