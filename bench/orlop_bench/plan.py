@@ -20,6 +20,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 REPOSITORY = "bench/image"
 
+QUICK_BLOB_ON_DISK_BYTES, QUICK_COMMIT_ON_DISK_BYTES = 512 * MIB, 1 * GIB
+
 ORLOP = "orlop"
 REGISTRY = "docker-registry"
 NGINX = "nginx"
@@ -46,10 +48,6 @@ class Site:
     @property
     def peers(self) -> list[Server]:
         return [server for server in self.registries if not isinstance(server, Orlop)]
-
-    def sits_out(self, server: Server, turn: int) -> bool:
-        """In slow workloads of a quick run peers take part in the first round only."""
-        return turn > 0 and not self.full and not isinstance(server, Orlop)
 
     @property
     def orlop(self) -> Orlop | None:
@@ -88,6 +86,14 @@ class Plan:
     full: bool
     say: Callable[[str], None]
     left_out: list[str] = field(default_factory=list)
+
+    def large_bytes(self, site: Site) -> int:
+        """Of a large blob: a quick run's disk is written often, and with less."""
+        return self.blob_bytes if site.store or self.full else min(self.blob_bytes, QUICK_BLOB_ON_DISK_BYTES)
+
+    def largest_bytes(self, site: Site) -> int:
+        """Of the large commit."""
+        return self.commit_bytes if site.store or self.full else min(self.commit_bytes, QUICK_COMMIT_ON_DISK_BYTES)
 
     @property
     def sites(self) -> list[Site]:

@@ -32,8 +32,9 @@ def tee(plan: Plan, body: Body, plain: Series, synced: Series) -> None:
     ending.write_bytes(body.ending)
     os.sync()
     begin, cpu_begin = time.perf_counter(), _children_cpu_s()
-    script = 'cat "$1" "$2" | tee "$3" | sha256sum'
-    command = ["sh", "-c", script, "sh", str(plan.source.path), str(ending), str(copy)]
+    script = '{ head -c "$4" "$1"; cat "$2"; } | tee "$3" | sha256sum'
+    beginning = str(body.size - len(body.ending))
+    command = ["sh", "-c", script, "sh", str(plan.source.path), str(ending), str(copy), beginning]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     teed = time.perf_counter()
     with open(copy, "rb") as file:

@@ -10,7 +10,7 @@ import pytest
 BENCH = pathlib.Path(__file__).resolve().parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
-from orlop_bench import peers, plots, report, s3  # noqa: E402
+from orlop_bench import compare, peers, plots, report, s3  # noqa: E402
 from orlop_bench.process import Usage  # noqa: E402
 from orlop_bench.results import Figure, Growth, Target, Verdict  # noqa: E402
 
@@ -127,3 +127,30 @@ def test_stored_report_is_whole():
         pytest.skip("the committed report is of an older form")
     about, figures, left_out = report.read_figures(path)
     assert report.verdict_page(about, figures, left_out) == (path.parent / "verdict.md").read_text()
+
+
+def test_two_reports_are_compared_by_their_ratios(tmp_path):
+    target = Target("orlop", "other", at_least=2)
+    slower = Target("orlop", "other", at_least=2, times_faster=True)
+    for name, near, far in (("one", 10, 1), ("two", 12, 2)):
+        figures = [
+            figure([near], [5], target, "near"),
+            figure([far], [5], slower, "far"),
+            figure([1], [1], target, f"only in {name}"),
+            figure([near * far], [1], Target("orlop", at_most=1), "no yardstick but the other"),
+        ]
+        report.write_files(tmp_path / name, ABOUT, figures, [])
+    agreeing, differing = compare.compare(
+        tmp_path / "one/latest.json", tmp_path / "two/latest.json", within=0.25
+    )
+    assert [(pair.title, pair.is_target, pair.difference) for pair in agreeing] == [("near", True, pytest.approx(0.2))]
+    assert [pair.title for pair in differing] == ["no yardstick but the other", "far"]
+    assert [pair.difference for pair in differing] == [pytest.approx(1.4), pytest.approx(1)]
+    summary = compare.text(agreeing, differing, 0.25).splitlines()[0]
+    assert summary == "1 of 3 ratios agree within 25%; of the 2 that have a target, 1"
+
+
+def test_traffic_adds_up():
+    get = s3.Traffic({"GetObject": {"requests": 1, "up": 0, "down": 7}})
+    both = traffic(2, up=10) + traffic(1, up=5) + get
+    assert (both.requests, both.bytes_up, both.data_bytes_read) == (4, 15, 7)

@@ -14,7 +14,7 @@ LISTINGS, PAGES = 5, 25
 PAGE = 100
 PUSHED_MAX = 1000  # more are made in orlop's directory: it is their number that matters
 COUNTS_DISK = (100, 1000, 10_000, 100_000)
-COUNTS_S3, COUNTS_S3_QUICK = (100, 1000), (30, 100, 300)
+COUNTS_S3, COUNTS_S3_QUICK = (100, 1000), (30, 100)
 COUNT_S3_PEERS_QUICK = 100
 
 TAGS, REPOSITORIES = "tags", "repositories"

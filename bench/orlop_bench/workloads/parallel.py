@@ -18,7 +18,7 @@ PUSH_BYTES, PUSH_BYTES_FULL = 8 * MIB, 64 * MIB
 
 CLIENTS = 16
 MIX_S, MIX_S_FULL = 3, 20
-REPOSITORIES = 20
+REPOSITORIES = 10
 # What the traces of production registries share (Anwar et al., FAST '18): nine requests in ten read, most of them
 # manifests; layer sizes are log-normal with two thirds below 1 MB.
 MIX = {"manifest GET": 50, "manifest HEAD": 12, "blob GET": 28, "blob push": 6, "manifest PUT": 4}
@@ -38,7 +38,7 @@ def _pushes(plan: Plan, site: Site) -> Iterator[Figure]:
     title = f"{PUSHERS} pushes of {size_text(size)} at once on {site.name}"
     rate = Figure(title, "MiB/s", [], "POST, one chunked PATCH, PUT; all of them together")
     slowest = Figure(f"{title}: the slowest", "s", [], "of those pushes")
-    rounds = plan.rounds_slow if site.store else plan.rounds_large
+    rounds = plan.rounds_slow if site.store or not plan.full else plan.rounds_large
     for turn in range(rounds):
         plan.say(f"{title}: round {turn + 1} of {rounds}")
         for server in site.registries:

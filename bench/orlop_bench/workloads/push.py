@@ -55,8 +55,9 @@ def push(plan: Plan) -> Iterator[Figure]:
 
 
 def _push_headline(plan: Plan, site: Site) -> Iterator[Figure]:
-    size = size_text(plan.blob_bytes)
     on_disk = site is plan.disk
+    size_bytes = plan.large_bytes(site)
+    size = size_text(size_bytes)
     yardstick = TEE_SYNCED if on_disk else RCLONE
     settings = "tee with sync of the file" if on_disk else f"{RCLONE} {' '.join(yardsticks.RCLONE_SETTINGS)}"
     patch = Figure(
@@ -75,14 +76,15 @@ def _push_headline(plan: Plan, site: Site) -> Iterator[Figure]:
         del wholes[way]
     for turn in range(plan.rounds_large):
         plan.say(f"push of {size} to {site.name}: round {turn + 1} of {plan.rounds_large}")
-        last = turn == plan.rounds_large - 1
         for way, whole in wholes.items():
             for server in site.registries:
                 figures = (patch, whole) if way == DOCKERS_WAY else (whole,)
+                if way == SINGLE and turn >= plan.rounds_slow:
+                    continue
                 if on_disk or not plan.sits_out(server, turn):
-                    _push_round(plan, server, figures, WAYS[way], plan.blob_bytes, last)
+                    _push_round(plan, server, figures, WAYS[way], size_bytes, read=turn == 0)
                 if way == DOCKERS_WAY and server is site.registries[0]:
-                    _yardstick(plan, site, patch, whole, yardstick)
+                    _yardstick(plan, site, size_bytes, patch, whole, yardstick)
     for whole in wholes.values():
         whole.series.setdefault(yardstick, wholes[DOCKERS_WAY].of(yardstick))
     if on_disk:
@@ -100,9 +102,9 @@ def _promises(site: Site, on_disk: bool, way: str, yardstick: str) -> list[Targe
     return [Target(ORLOP, name, at_least=floor, promise=promise) for name, floor in zip((yardstick, REGISTRY), floors)]
 
 
-def _yardstick(plan: Plan, site: Site, patch: Figure, whole: Figure, name: str) -> None:
+def _yardstick(plan: Plan, site: Site, size_bytes: int, patch: Figure, whole: Figure, name: str) -> None:
     if not site.own:
-        yardsticks.tee(plan, plan.source.body(plan.blob_bytes), patch.of(TEE), whole.of(name))
+        yardsticks.tee(plan, plan.source.body(size_bytes), patch.of(TEE), whole.of(name))
         return
     site.own.renew()
     os.sync()
@@ -153,7 +155,7 @@ def _push_sizes(plan: Plan, site: Site) -> Iterator[Figure]:
     if plan.full:
         sizes, ways = (64 * MIB, 256 * MIB, 1 * GIB, 4 * GIB, 10 * GIB), list(WAYS)
     else:
-        sizes, ways = (16 * MIB, 64 * MIB, 256 * MIB), [DOCKERS_WAY]
+        sizes, ways = (16 * MIB, 64 * MIB) if site.store else (16 * MIB, 64 * MIB, 256 * MIB), [DOCKERS_WAY]
     for way in ways:
         for size in sizes:
             growth = Growth(f"push to {site.name}: {way}", "MiB", size // MIB)
@@ -182,11 +184,11 @@ def _push_further(plan: Plan, site: Site) -> Figure:
 
 def commit(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
-        yield _commit(plan, site, MIB if site is plan.disk else 16 * MIB)
+        yield _commit(plan, site, MIB if site is plan.disk else 16 * MIB, plan.largest_bytes(site))
 
 
-def _commit(plan: Plan, site: Site, small_bytes: int) -> Figure:
-    large, small = size_text(plan.commit_bytes), size_text(small_bytes)
+def _commit(plan: Plan, site: Site, small_bytes: int, large_bytes: int) -> Figure:
+    large, small = size_text(large_bytes), size_text(small_bytes)
     promise = ON_S3 if site.store else ON_DISK
     figure = Figure(
         f"commit on {site.name}: the PUT alone", "ms",
@@ -206,7 +208,7 @@ def _commit(plan: Plan, site: Site, small_bytes: int) -> Figure:
                 # Ratios go by round: of the small ones each round keeps its median.
                 taken = sorted(smalls.values[turn:])
                 smalls.values[turn:] = taken[len(taken) // 2 : len(taken) // 2 + 1]
-                _commit_one(plan, server, figure.of(f"{server.name} {large}"), plan.commit_bytes)
+                _commit_one(plan, server, figure.of(f"{server.name} {large}"), large_bytes)
     return figure
 
 

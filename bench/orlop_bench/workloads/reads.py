@@ -170,7 +170,7 @@ def blob(plan: Plan) -> Iterator[Figure]:
 
 
 def _blob_on_disk(plan: Plan, site: Site) -> Figure:
-    body = plan.source.body(plan.blob_bytes)
+    body = plan.source.body(plan.large_bytes(site))
     target = client.blob_target(REPOSITORY, body.digest)
     targets = [Target(ORLOP, NGINX, at_least=0.95, promise=ON_DISK)]
     figure = Figure(f"blob GET of {size_text(body.size)}", "MiB/s", targets, "curl -o /dev/null, in the page cache")
