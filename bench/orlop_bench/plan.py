@@ -20,7 +20,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 REPOSITORY = "bench/image"
 
-QUICK_BLOB_ON_DISK_BYTES, QUICK_COMMIT_ON_DISK_BYTES = 512 * MIB, 1 * GIB
+QUICK_BLOB_ON_DISK_BYTES = 512 * MIB
+QUICK_COMMIT_BYTES = {"disk": 1 * GIB, "S3": 2 * GIB}
 
 ORLOP = "orlop"
 REGISTRY = "docker-registry"
@@ -93,7 +94,11 @@ class Plan:
 
     def largest_bytes(self, site: Site) -> int:
         """Of the large commit."""
-        return self.commit_bytes if site.store or self.full else min(self.commit_bytes, QUICK_COMMIT_ON_DISK_BYTES)
+        return self.commit_bytes if self.full else min(self.commit_bytes, QUICK_COMMIT_BYTES[site.name])
+
+    def delays(self, milliseconds: tuple[int, ...]) -> tuple[int, ...]:
+        """The distances to S3 to measure at; of a quick run the furthest only."""
+        return () if not self.s3 else milliseconds if self.full else milliseconds[-1:]
 
     @property
     def sites(self) -> list[Site]:

@@ -34,9 +34,8 @@ def chunks(plan: Plan) -> Iterator[Figure]:
         for chunk_bytes, numbers in _sizes(plan).items():
             for number in numbers:
                 yield from _chunks(plan, site, number, chunk_bytes)
-    if plan.s3:
-        for delay_ms in DELAYS_MS if plan.full else DELAYS_MS[-1:]:
-            yield from _chunks(plan, plan.s3.further(delay_ms), *(FURTHER if plan.full else FURTHER_QUICK))
+    for delay_ms in plan.delays(DELAYS_MS):
+        yield from _chunks(plan, plan.s3.further(delay_ms), *(FURTHER if plan.full else FURTHER_QUICK))
 
 
 def _sizes(plan: Plan) -> dict[int, tuple[int, ...]]:

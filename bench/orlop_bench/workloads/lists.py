@@ -15,7 +15,7 @@ PAGE = 100
 PUSHED_MAX = 1000  # more are made in orlop's directory: it is their number that matters
 COUNTS_DISK = (100, 1000, 10_000, 100_000)
 COUNTS_S3, COUNTS_S3_QUICK = (100, 1000), (30, 100)
-COUNT_S3_PEERS_QUICK = 100
+COUNT_PEERS_QUICK = 100
 
 TAGS, REPOSITORIES = "tags", "repositories"
 
@@ -34,14 +34,13 @@ def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterato
     for count in counts if site.store else ():
         title = f"{count:,} {what} on {site.name}: a page of {PAGE}: requests"
         requests[count] = Figure(title, "requests", [Target(ORLOP, at_most=1, promise=LISTS)])
-    quick = site.store and not plan.full
     for server in site.registries:
         try:
             with running(server):
                 made = 0
                 for count in counts:
                     plan.say(f"{count:,} {what} on {site.name}: {server.name}")
-                    if server is not site.orlop and count > (COUNT_S3_PEERS_QUICK if quick else PUSHED_MAX):
+                    if server is not site.orlop and count > (PUSHED_MAX if plan.full else COUNT_PEERS_QUICK):
                         break
                     _make(server, what, made, count)
                     made = count

@@ -47,7 +47,7 @@ def push(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
         yield from _push_headline(plan, site)
         yield from _push_sizes(plan, site)
-    for delay_ms in DELAYS_MS if plan.s3 else ():
+    for delay_ms in plan.delays(DELAYS_MS):
         yield _push_further(plan, plan.s3.further(delay_ms))
 
 
@@ -82,7 +82,7 @@ def _push_headline(plan: Plan, site: Site) -> Iterator[Figure]:
                 if way == SINGLE and turn >= plan.rounds_slow:
                     continue
                 if on_disk or not plan.sits_out(server, turn):
-                    _push_round(plan, server, figures, WAYS[way], size_bytes, read=turn == 0)
+                    _push_round(plan, server, figures, WAYS[way], size_bytes, read=plan.full and turn == 0)
                 if way == DOCKERS_WAY and server is site.registries[0]:
                     _yardstick(plan, site, size_bytes, patch, whole, yardstick)
     for whole in wholes.values():

@@ -43,7 +43,7 @@ NGINX_NO_LOG = "nginx, no access log"
 def manifest(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
         yield from _manifest_on_disk(plan, site) if site is plan.disk else _manifest_on_s3(plan, site)
-    for delay_ms in DELAYS_MS if plan.s3 else ():
+    for delay_ms in plan.delays(DELAYS_MS):
         yield from _manifest_on_s3(plan, plan.s3.further(delay_ms))
 
 
