@@ -101,6 +101,7 @@ static void s3_close(struct store *store)
 {
     struct s3 *s3 = s3_of(store);
     s3_sessions_free(s3->sessions);
+    s3_discards_close(s3->discards);
     s3_senders_free(s3->senders);
     s3_discards_free(s3->discards);
     s3_budget_free(s3->budget);

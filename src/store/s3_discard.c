@@ -3,6 +3,7 @@
  * as it had checkpoints, and a store may delete them one by one. Until they are gone, this node says that the session
  * is no more (s3_session_load asks here); should the node die meanwhile, what is left expires.
  */
+#include "base/clock.h"
 #include "base/log.h"
 #include "store/s3_upload.h"
 
@@ -10,7 +11,8 @@
 #include <stdio.h>
 
 #define REMOVE_BATCH S3_DELETE_MAX
-#define LATER_MAX 64 /* sessions being removed behind their answers; the next is removed before its own */
+#define LATER_MAX 64  /* sessions being removed behind their answers; the next is removed before its own */
+#define CLOSE_MS 5000 /* for those that are left when the store is closed; it may be out of reach */
 
 struct discard {
     struct s3_job job; /* first */
@@ -24,6 +26,7 @@ struct s3_discards {
     pthread_mutex_t mutex;
     struct discard *first;
     size_t count;
+    uint64_t until_ms; /* monotonic; 0: not closing */
 };
 
 struct s3_discards *s3_discards_new(void)
@@ -41,6 +44,15 @@ void s3_discards_free(struct s3_discards *discards)
     assert(!discards->first);
     pthread_mutex_destroy(&discards->mutex);
     free(discards);
+}
+
+void s3_discards_close(struct s3_discards *discards)
+{
+    if (!discards)
+        return;
+    pthread_mutex_lock(&discards->mutex);
+    discards->until_ms = clock_monotonic_ms() + CLOSE_MS;
+    pthread_mutex_unlock(&discards->mutex);
 }
 
 bool s3_discards_has(struct s3_discards *discards, const char *id)
@@ -72,12 +84,22 @@ static enum err_code delete_checkpoints(struct s3 *s3, const char *id, uint32_t 
     return ERR_OK;
 }
 
+static bool discards_are_over(struct s3_discards *discards)
+{
+    pthread_mutex_lock(&discards->mutex);
+    bool are_over = discards->until_ms > 0 && clock_monotonic_ms() > discards->until_ms;
+    pthread_mutex_unlock(&discards->mutex);
+    return are_over;
+}
+
 static void discard_run(struct s3_job *job)
 {
     struct discard *discard = (struct discard *) job;
     struct s3_discards *discards = discard->s3->discards;
     struct err err = ERR_INIT;
-    if (delete_checkpoints(discard->s3, discard->id, discard->count, &err) != ERR_OK)
+    if (discards_are_over(discards))
+        log_event(LOG_WARN, "upload not removed", LOG_TEXT("upload", discard->id), LOG_TEXT("reason", "shutting down"));
+    else if (delete_checkpoints(discard->s3, discard->id, discard->count, &err) != ERR_OK)
         log_event(LOG_WARN, "upload not removed", LOG_TEXT("upload", discard->id), LOG_TEXT("reason", err_text(&err)));
     pthread_mutex_lock(&discards->mutex);
     struct discard **link = &discards->first;
@@ -122,7 +144,7 @@ enum err_code s3_upload_discard(struct store_upload *base, struct err *err)
     struct err ignored = ERR_INIT;
     upload->is_discarded = true;
     (void) !s3_parts_wait(upload, 0, &ignored);
-    if (upload->is_committed && discard_later(s3, upload))
+    if (upload->is_committed && upload->next_sequence > 0 && discard_later(s3, upload))
         return ERR_OK;
     /* Newest first would leave an older one to resume from; but ids are not reused and a leftover expires. */
     if (delete_checkpoints(s3, upload->id, upload->next_sequence, err) != ERR_OK)

@@ -99,7 +99,8 @@ enum err_code s3_upload_list(struct store *, const char *, size_t, struct store_
 /* ---- s3_discard.c ---- */
 
 struct s3_discards *s3_discards_new(void);
-void s3_discards_free(struct s3_discards *discards); /* when the senders have ended */
+void s3_discards_close(struct s3_discards *discards); /* what is not done in some seconds from now expires */
+void s3_discards_free(struct s3_discards *discards);  /* when the senders have ended */
 /* Was that upload committed here, and is it being removed? */
 bool s3_discards_has(struct s3_discards *discards, const char *id);
 enum err_code s3_upload_discard(struct store_upload *, struct err *);

@@ -1,12 +1,15 @@
 """What a commit leaves of its session goes behind the answer, however long the store takes for it."""
 
 import concurrent.futures
+import time
 
 import orlop
 import pytest
 import s3proxy
 
 DELETE_S = 0.3
+CLOSE_S = 5  # CLOSE_MS of s3_discard.c
+BUSY_S = 10  # for a busy machine
 MANY = 80  # more than are removed behind their answers at once
 
 
@@ -72,3 +75,24 @@ def test_many_commits_at_once(slow_deletes, repo):
         for location, data in zip(locations, blobs):
             assert client.get(location).status == 404
             assert client.get_blob(repo, orlop.sha256(data)).body == data
+
+
+def test_an_end_is_not_waited_for_for_ever(slow_deletes, repo):
+    """A server that is stopped removes what it can in some seconds; the rest expires, and harms nobody."""
+    server, proxy = slow_deletes
+    proxy.delay_s = 3
+    blobs = [orlop.random_bytes(2000) for _ in range(40)]
+    with server.client() as client:
+        for data in blobs:
+            push(client, repo, data)
+    begun = time.monotonic()
+    server.process.terminate()
+    server.process.wait(60)
+    server.process = None
+    assert time.monotonic() - begun < CLOSE_S + 2 * proxy.delay_s + BUSY_S
+    with orlop.Server(store=server.store) as other:
+        with other.client() as client:
+            for data in blobs:
+                assert client.get_blob(repo, orlop.sha256(data)).body == data
+        report = other.check()
+        assert report.status == 0 and report.errors == [], report
