@@ -96,6 +96,10 @@ class Plan:
         """Of the large commit."""
         return self.commit_bytes if self.full else min(self.commit_bytes, QUICK_COMMIT_BYTES[site.name])
 
+    def rounds_written(self, site: Site) -> int:
+        """Of what writes much: fewer where that takes long."""
+        return self.rounds_slow if site.store or not self.full else self.rounds_large
+
     def delays(self, milliseconds: tuple[int, ...]) -> tuple[int, ...]:
         """The distances to S3 to measure at; of a quick run the furthest only."""
         return () if not self.s3 else milliseconds if self.full else milliseconds[-1:]

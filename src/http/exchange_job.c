@@ -129,6 +129,18 @@ static void job_fail_reply(struct exchange *exchange, const struct err *err)
     pthread_mutex_unlock(&exchange->synced.lock);
 }
 
+/* Read at most len_max bytes of the reply into the pipe. 0: err says why. */
+static size_t job_fill(struct exchange *exchange, size_t len_max, struct err *err)
+{
+    size_t len;
+    char *space = body_pipe_space(&exchange->pipe, &len);
+    if (len > len_max)
+        len = len_max;
+    size_t got = reply_fill(&exchange->reply, body_pipe_written(&exchange->pipe), space, len, err);
+    body_pipe_commit(&exchange->pipe, got);
+    return got;
+}
+
 static enum next job_reply(struct exchange *exchange)
 {
     struct err err = ERR_INIT;
@@ -136,14 +148,9 @@ static enum next job_reply(struct exchange *exchange)
     size_t done = 0;
 
     while ((next = job_reply_next(exchange, done)) == NEXT_BODY) {
-        size_t len;
-        char *space = body_pipe_space(&exchange->pipe, &len);
-        if (len > exchange_pipe_half(exchange))
-            len = exchange_pipe_half(exchange);
-        size_t got = reply_fill(&exchange->reply, body_pipe_written(&exchange->pipe), space, len, &err);
+        size_t got = job_fill(exchange, exchange_pipe_half(exchange), &err);
         if (got == 0)
             job_fail_reply(exchange, &err);
-        body_pipe_commit(&exchange->pipe, got);
         done += got;
     }
     return next;
@@ -162,11 +169,7 @@ static void job_begin_reply(struct exchange *exchange)
     if (!exchange_open_pipe(exchange))
         return;
     while (body_pipe_room(pipe) > 0 && body_pipe_written(pipe) < reply->body_bytes) {
-        size_t len;
-        char *space = body_pipe_space(pipe, &len);
-        size_t got = reply_fill(reply, body_pipe_written(pipe), space, len, &err);
-        body_pipe_commit(pipe, got);
-        if (got > 0)
+        if (job_fill(exchange, pipe->cap, &err) > 0)
             continue;
         if (body_pipe_written(pipe) > 0) {
             job_fail_reply(exchange, &err);

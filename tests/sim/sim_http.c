@@ -14,6 +14,7 @@
 #define SHORT_MS_MAX 10
 #define MEDIUM_MS_MAX 300
 #define LONG_MS_MAX 5000
+#define PARKED_LOST_OF_10000 2000 /* exchanges that end while nobody reads them */
 
 struct s3_http {
     struct s3_http_settings settings;
@@ -26,8 +27,6 @@ struct s3_http_exchange {
     size_t offset;
     bool is_torn; /* an error stands at the body's end */
 };
-
-#define PARKED_LOST_OF_10000 2000 /* exchanges that end while nobody reads them */
 
 /* A request of our own: it may be applied when its caller is gone. */
 struct call {

@@ -38,7 +38,7 @@ def _pushes(plan: Plan, site: Site) -> Iterator[Figure]:
     title = f"{PUSHERS} pushes of {size_text(size)} at once on {site.name}"
     rate = Figure(title, "MiB/s", [], "POST, one chunked PATCH, PUT; all of them together")
     slowest = Figure(f"{title}: the slowest", "s", [], "of those pushes")
-    rounds = plan.rounds_slow if site.store or not plan.full else plan.rounds_large
+    rounds = plan.rounds_written(site)
     for turn in range(rounds):
         plan.say(f"{title}: round {turn + 1} of {rounds}")
         for server in site.registries:

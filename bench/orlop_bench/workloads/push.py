@@ -79,10 +79,10 @@ def _push_headline(plan: Plan, site: Site) -> Iterator[Figure]:
         for way, whole in wholes.items():
             for server in site.registries:
                 figures = (patch, whole) if way == DOCKERS_WAY else (whole,)
-                if way == SINGLE and turn >= plan.rounds_slow:
+                if way == SINGLE and not plan.full and turn >= plan.rounds_slow:
                     continue
                 if on_disk or not plan.sits_out(server, turn):
-                    _push_round(plan, server, figures, WAYS[way], size_bytes, read=plan.full and turn == 0)
+                    _push_round(plan, server, figures, WAYS[way], size_bytes, read=turn == 0)
                 if way == DOCKERS_WAY and server is site.registries[0]:
                     _yardstick(plan, site, size_bytes, patch, whole, yardstick)
     for whole in wholes.values():
@@ -160,7 +160,7 @@ def _push_sizes(plan: Plan, site: Site) -> Iterator[Figure]:
         for size in sizes:
             growth = Growth(f"push to {site.name}: {way}", "MiB", size // MIB)
             figure = Figure(f"time to push {size_text(size)} to {site.name}: {way}", "s", [], growth=growth)
-            rounds = 1 if size > GIB or not plan.full else plan.rounds_slow if site.store else plan.rounds_large
+            rounds = 1 if size > GIB else plan.rounds_written(site)
             for turn in range(rounds):
                 plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
                 for server in site.registries:
@@ -195,7 +195,7 @@ def _commit(plan: Plan, site: Site, small_bytes: int, large_bytes: int) -> Figur
         [Target(f"{ORLOP} {large}", f"{ORLOP} {small}", at_most=2, promise=promise)],
         "after the PATCH has been written back (sync)",
     )  # fmt: skip
-    rounds = plan.rounds_slow if site.store or not plan.full else plan.rounds_large
+    rounds = plan.rounds_written(site)
     for turn in range(rounds):
         for server in site.registries:
             if server is not site.orlop and (not plan.full or turn >= REGISTRY_COMMIT_ROUNDS):

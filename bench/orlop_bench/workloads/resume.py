@@ -26,7 +26,7 @@ def _resume(plan: Plan, site: Site) -> Iterator[Figure]:
         f"resume after a kill on {site.name}: restart to 201", "s", [],
         f"{way}; from the restarted server's first answer",
     )  # fmt: skip
-    rounds = plan.rounds_slow if site.store or not plan.full else plan.rounds_large
+    rounds = plan.rounds_written(site)
     for turn in range(rounds):
         plan.say(f"{again.title}: round {turn + 1} of {rounds}")
         for server in site.registries:
