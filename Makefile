@@ -44,7 +44,7 @@ bench: deps ## measure beside nginx, docker-registry and plain S3 tools: ten min
 	@$(MAKE) --no-print-directory all
 	@exec bench/run
 
-bench-full: deps ## the same with larger blobs, more of everything, more rounds: about two hours
+bench-full: deps ## the same with larger blobs, more of everything, more rounds: a few hours
 	@$(MAKE) --no-print-directory all
 	@exec bench/run --full
 

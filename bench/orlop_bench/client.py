@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from .content import Body
+from .content import Body, Comparison
 
 TIMEOUT_S = 120
 RECEIVE_BYTES = 1 << 20
@@ -413,10 +413,10 @@ def check_blob(port: int, target: str, body: Body, read: bool = False) -> None:
         if answer.headers.get("content-length") != str(body.size):
             raise WrongAnswer(f"HEAD of a blob: {answer.headers.get('content-length')} bytes of {body.size}")
         if read:
-            running = hashlib.sha256()
-            answer = connection.get_to(target, running.update).expect("GET of a blob", 200)
-            if "sha256:" + running.hexdigest() != body.digest or answer.length != body.size:
-                raise WrongAnswer(f"GET of a blob: {answer.length} bytes, sha256:{running.hexdigest()}")
+            comparison = Comparison(body)
+            answer = connection.get_to(target, comparison.take).expect("GET of a blob", 200)
+            if not comparison.is_equal or answer.length != body.size:
+                raise WrongAnswer(f"GET of a blob: {answer.length} bytes, others than were pushed")
 
 
 def blob_target(repository: str, digest: str) -> str:

@@ -28,6 +28,14 @@ class Body:
             left -= len(stretch)
         yield memoryview(self.ending)
 
+    def part(self, at: int, size_max: int) -> memoryview:
+        """The bytes from there on, as many as lie together; empty at the end."""
+        beginning = self.size - ENDING_BYTES
+        if at >= beginning:
+            return memoryview(self.ending)[at - beginning :][:size_max]
+        place = at % len(self.source.view)
+        return self.source.view[place:][: min(size_max, beginning - at)]
+
     def chunks(self, size: int) -> Iterator[bytes]:
         """The bytes in chunks of exactly that size, but for the last."""
         gathered = b""
@@ -38,6 +46,22 @@ class Body:
                 gathered = gathered[size:]
         if gathered:
             yield gathered
+
+
+@dataclass
+class Comparison:
+    """Takes bytes as they come, and compares them with a body's: far sooner done than hashing them."""
+
+    body: Body
+    taken: int = 0
+    is_equal: bool = True
+
+    def take(self, piece: memoryview) -> None:
+        while self.is_equal and piece:
+            expected = self.body.part(self.taken, len(piece))
+            self.is_equal = len(expected) > 0 and bytes(piece[: len(expected)]) == bytes(expected)
+            self.taken += len(expected)
+            piece = piece[len(expected) :]
 
 
 @dataclass

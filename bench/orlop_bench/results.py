@@ -99,6 +99,14 @@ class Judgement:
         return self.__dict__ | {"verdict": self.verdict.value}
 
 
+def _ratios(one: list[float], other: list[float]) -> list[float]:
+    """
+    Rounds are interleaved, so the ratio is taken within each: what disturbs a round disturbs both sides. A round that
+    only one of them had does not count.
+    """
+    return [a / b for a, b in zip(one, other)]
+
+
 @dataclass(frozen=True)
 class Growth:
     """Where a figure stands on a plot: figures of one plot are its points."""
@@ -122,13 +130,11 @@ class Figure:
         return self.series.setdefault(label, Series(label))
 
     def ratio(self, subject: str, yardstick: str) -> float | None:
-        """The median of the rounds' ratios; of the medians, when one has had fewer rounds. None: there is none."""
+        """The median of the rounds' ratios. None: there is none."""
         one, other = self.series.get(subject), self.series.get(yardstick)
         if not one or not other or not one.valid or not other.valid or not all(other.values):
             return None
-        if len(one.values) != len(other.values):
-            return one.median / other.median
-        return statistics.median(a / b for a, b in zip(one.values, other.values))
+        return statistics.median(_ratios(one.values, other.values))
 
     def judge(self) -> list[Judgement]:
         return [self._judge(target) for target in self.targets]
@@ -143,10 +149,9 @@ class Figure:
         if not all(side and side.values for side in sides):
             return Judgement(*parts, Verdict.LEFT_OUT, **common)
         values = [series.values for series in sides if series]
-        # Rounds are interleaved, so the ratio is taken within each: what disturbs a round disturbs both sides.
         if target.times_faster:
             values.reverse()
-        shown = [a / b for a, b in zip(*values)] if len(values) == 2 else values[0]
+        shown = _ratios(*values) if len(values) == 2 else values[0]
         value = statistics.median(shown)
         if target.at_least is None and target.at_most is None:
             verdict = Verdict.INFO

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import hmac
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,8 @@ sys.path.insert(0, str(TOP / "tests/lib"))
 import rgw  # noqa: E402  (the path is set above)
 
 PROXY_SOURCE = TOP / "bench/s3delay.c"
-REMOVED_BYTES = 128 << 20
+REMOVED_BYTES = 12 << 30
+FREE_SHARE = 4  # no more than one part in so many of the disk
 QUIET_S = 0.05
 CannotStart = rgw.CannotStart
 ACCESS_KEY, SECRET_KEY, REGION = rgw.Rgw.access_key, rgw.Rgw.secret_key, rgw.Rgw.region
@@ -120,12 +122,12 @@ class Proxy:
 
 class Bucket:
     """
-    A contestant's own bucket, behind its own proxy; renewed for each round. Of the old ones only those that hold much
-    are removed, as that takes seconds.
+    A contestant's own bucket, behind its own proxy; renewed for each round. The old ones are removed when there is much
+    in them, as that takes seconds and keeps the gateway busy beyond them.
     """
 
-    def __init__(self, gateway: rgw.Rgw, proxy: Proxy) -> None:
-        self.gateway, self.proxy = gateway, proxy
+    def __init__(self, store: "Store", proxy: Proxy) -> None:
+        self.store, self.proxy = store, proxy
         self.name = ""
         self.bytes_up = 0
 
@@ -147,16 +149,16 @@ class Bucket:
 
     def renew(self) -> None:
         self.discard()
-        self.name = self.gateway.new_bucket()
+        self.name = self.store.gateway.new_bucket()
 
     def discard(self) -> None:
         self.count()
-        if self.name and self.bytes_up >= REMOVED_BYTES:
-            self.gateway.remove_bucket(self.name)
+        if self.name:
+            self.store.throw_away(self.name, self.bytes_up)
         self.name, self.bytes_up = "", 0
 
     def environment(self) -> dict[str, str]:
-        return self.gateway.environment() | {"AWS_ENDPOINT_URL": self.proxy.url}
+        return self.store.gateway.environment() | {"AWS_ENDPOINT_URL": self.proxy.url}
 
 
 class Store:
@@ -166,6 +168,8 @@ class Store:
         self.directory = directory
         self._port = port
         self._proxies: list[Proxy] = []
+        self._thrown_away: list[str] = []  # names of buckets
+        self._thrown_away_bytes = 0
 
     def __enter__(self) -> "Store":
         program = build_proxy(self.directory)
@@ -181,7 +185,17 @@ class Store:
 
     def new_bucket(self) -> Bucket:
         self._proxies.append(Proxy(self._program, self._next_port(), self.gateway.port))
-        return Bucket(self.gateway, self._proxies[-1])
+        return Bucket(self, self._proxies[-1])
+
+    def throw_away(self, bucket: str, holds_bytes: int) -> None:
+        self._thrown_away.append(bucket)
+        self._thrown_away_bytes += holds_bytes
+        room = shutil.disk_usage(self.directory).free // FREE_SHARE
+        if self._thrown_away_bytes < min(REMOVED_BYTES, room):
+            return
+        for name in self._thrown_away:
+            self.gateway.remove_bucket(name)
+        self._thrown_away, self._thrown_away_bytes = [], 0
 
     def delay(self, milliseconds: int) -> None:
         for proxy in self._proxies:

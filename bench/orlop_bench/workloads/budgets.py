@@ -12,12 +12,12 @@ from ..servers import Server
 
 PART_BYTES = 8 * MIB
 SMALL_RECORD_BYTES = 4096  # a reference, a pointer or an empty checkpoint beside the bytes of a blob
-LARGE_BYTES, LARGE_BYTES_QUICK = 1024 * MIB, 128 * MIB
+LARGE_BYTES, LARGE_BYTES_QUICK = 1024 * MIB, 64 * MIB
 LAYERS = 10
 TAIL_CHUNKS = 5
 CHUNK_BYTES = 64 * KIB
 ROUND_TRIP_MS = 100
-PAGE_ENTRIES = 30
+PAGE_ENTRIES = 15
 
 
 def budgets(plan: Plan) -> Iterator[Figure]:

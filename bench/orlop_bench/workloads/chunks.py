@@ -22,11 +22,16 @@ from ..plan import (
 from ..results import Figure, Growth, Target
 from ..servers import Server
 
-HEADLINE = (1000, 64 * KIB)
+CHUNK_BYTES = 64 * KIB
+BUDGETED = 1000  # of CHUNK_BYTES
+# A peer's time grows with the square of the number: fewer make it harder to be so many times faster, and are sooner
+# done.
+PROMISED, PROMISED_QUICK = BUDGETED, 300
+MANY = 300
 REQUESTS_MAX, WRITTEN_MAX = 1060, 2.05  # of the headline
-PATIENCE = 20.5
+PATIENCE, PATIENCE_FULL = 20.5, 60  # a peer is stopped when it has taken so many times longer than orlop
 DELAYS_MS = (10, 30)
-FURTHER, FURTHER_QUICK = (100, 64 * KIB), (30, 64 * KIB)  # with delays
+FURTHER, FURTHER_QUICK = (100, CHUNK_BYTES), (10, CHUNK_BYTES)  # with delays
 
 
 def chunks(plan: Plan) -> Iterator[Figure]:
@@ -40,31 +45,34 @@ def chunks(plan: Plan) -> Iterator[Figure]:
 
 def _sizes(plan: Plan) -> dict[int, tuple[int, ...]]:
     if plan.full:
-        return {64 * KIB: (100, 300, 1000, 2000), 256 * KIB: (100, 300, 1000, 2000), MIB: (100, 300, 1000)}
-    return {64 * KIB: (30, 100, 1000)}
+        return {CHUNK_BYTES: (100, 300, 1000, 2000), 256 * KIB: (100, 300, 1000, 2000), MIB: (100, 300, 1000)}
+    return {CHUNK_BYTES: (30, 100, PROMISED_QUICK, BUDGETED)}
 
 
 def _chunks(plan: Plan, site: Site, number: int, chunk_bytes: int) -> Iterator[Figure]:
-    headline = site is plan.s3 and (number, chunk_bytes) == HEADLINE
+    promised = (PROMISED if plan.full else PROMISED_QUICK, CHUNK_BYTES)
+    is_promised = site is plan.s3 and (number, chunk_bytes) == promised
     size = size_text(chunk_bytes)
     views = ("requests", "up", "down") if site.store else ()
     figure = Figure(
         f"{number:,} PATCHes of {size} on {site.name}", "s",
-        [Target(ORLOP, REGISTRY, at_least=20, times_faster=True, promise=ON_S3)] if headline else [],
+        [Target(ORLOP, REGISTRY, at_least=20, times_faster=True, promise=ON_S3)] if is_promised else [],
         "POST, the PATCHes one after another, PUT",
         growth=None if site.delay_ms else Growth(f"PATCHes of {size} on {site.name}", "PATCHes", number, views),
     )  # fmt: skip
-    rounds = plan.rounds_slow if site.delay_ms else plan.rounds_large
     with site.delayed():
-        for turn in range(rounds):
-            plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
+        for turn in plan.turns(figure.title, plan.rounds_slow):
             for server in site.registries:
-                if plan.sits_out(server, turn):
-                    continue
-                _round(plan, server, figure, number, chunk_bytes)
+                if server is site.orlop or _takes_part(plan, number, turn):
+                    _round(plan, server, figure, number, chunk_bytes)
     yield figure
-    if headline:
+    if site is plan.s3 and (number, chunk_bytes) == (BUDGETED, CHUNK_BYTES):
         yield from _budgets(figure, number * chunk_bytes)
+
+
+def _takes_part(plan: Plan, number: int, turn: int) -> bool:
+    """A peer: of many PATCHes it has one round; in a quick run none, they are for orlop's budgets and for the plot."""
+    return number <= MANY or (plan.full and turn == 0)
 
 
 def _round(plan: Plan, server: Server, figure: Figure, number: int, chunk_bytes: int) -> None:
@@ -87,9 +95,10 @@ def _round(plan: Plan, server: Server, figure: Figure, number: int, chunk_bytes:
 
 
 def _patience_s(plan: Plan, server: Server, figure: Figure) -> float:
-    """In a quick run a peer is stopped when it has taken so many times longer than orlop."""
     orlop = figure.of(ORLOP)
-    return math.inf if plan.full or server.name == ORLOP or not orlop.valid else PATIENCE * orlop.median
+    if server.name == ORLOP or not orlop.valid:
+        return math.inf
+    return (PATIENCE_FULL if plan.full else PATIENCE) * orlop.median
 
 
 def _budgets(figure: Figure, size: int) -> Iterator[Figure]:

@@ -10,12 +10,12 @@ from ..results import Figure, Growth, Target
 from ..servers import Server
 
 PUSHERS = 8
-LISTINGS, PAGES = 5, 25
+LISTINGS, PAGES = 5, 9
 PAGE = 100
-PUSHED_MAX = 1000  # more are made in orlop's directory: it is their number that matters
+PUSHED_MAX = 100  # more are made in orlop's directory: it is their number that matters
 COUNTS_DISK = (100, 1000, 10_000, 100_000)
 COUNTS_S3, COUNTS_S3_QUICK = (100, 1000), (30, 100)
-COUNT_PEERS_QUICK = 100
+COUNT_PEERS, COUNT_PEERS_QUICK = 1000, 100
 
 TAGS, REPOSITORIES = "tags", "repositories"
 
@@ -40,9 +40,9 @@ def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterato
                 made = 0
                 for count in counts:
                     plan.say(f"{count:,} {what} on {site.name}: {server.name}")
-                    if server is not site.orlop and count > (PUSHED_MAX if plan.full else COUNT_PEERS_QUICK):
+                    if server is not site.orlop and count > (COUNT_PEERS if plan.full else COUNT_PEERS_QUICK):
                         break
-                    _make(server, what, made, count)
+                    _make(site, server, what, made, count)
                     made = count
                     _measure(server, what, count, pages, wholes, requests)
         except FAILURES as error:
@@ -56,11 +56,11 @@ def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterato
 
 def _figure(site: Site, what: str, count: int, view: str, times: int) -> Figure:
     growth = Growth(f"{what} on {site.name}: {view}", what, count)
-    return Figure(f"{count:,} {what} on {site.name}: {view}", "ms", [], f"median of {times}", growth=growth)
+    return Figure(f"{count:,} {what} on {site.name}: {view}", "ms", [], f"median of {times} or more", growth=growth)
 
 
-def _make(server: Server, what: str, first: int, end: int) -> None:
-    if end > PUSHED_MAX:
+def _make(site: Site, server: Server, what: str, first: int, end: int) -> None:
+    if end > PUSHED_MAX and server is site.orlop and not site.store:
         server.stop()  # it owns its store
         _make_files(server, what, first, end)
         server.start()

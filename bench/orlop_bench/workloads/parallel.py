@@ -14,7 +14,7 @@ from ..results import Figure
 from ..servers import Server
 
 PUSHERS = 64
-PUSH_BYTES, PUSH_BYTES_FULL = 4 * MIB, 64 * MIB
+PUSH_BYTES, PUSH_BYTES_FULL = 2 * MIB, 64 * MIB
 
 CLIENTS = 16
 MIX_S, MIX_S_FULL = 2, 20
@@ -38,9 +38,7 @@ def _pushes(plan: Plan, site: Site) -> Iterator[Figure]:
     title = f"{PUSHERS} pushes of {size_text(size)} at once on {site.name}"
     rate = Figure(title, "MiB/s", [], "POST, one chunked PATCH, PUT; all of them together")
     slowest = Figure(f"{title}: the slowest", "s", [], "of those pushes")
-    rounds = plan.rounds_written(site)
-    for turn in range(rounds):
-        plan.say(f"{title}: round {turn + 1} of {rounds}")
+    for _ in plan.turns(title, plan.rounds_slow if site.store else plan.rounds_large):
         for server in site.registries:
             bodies = [plan.source.body(size) for _ in range(PUSHERS)]
             longest = 0.0
@@ -93,8 +91,7 @@ def _mixed(plan: Plan, site: Site) -> Iterator[Figure]:
     }
     with running(*site.registries):
         stocks = {server.name: _stock(server) for server in site.registries}
-        for turn in range(plan.rounds_large):
-            plan.say(f"{rate.title}: round {turn + 1} of {plan.rounds_large}")
+        for turn in plan.turns(rate.title, plan.rounds_large):
             for server in site.registries:
                 taken: list[tuple[str, float]] = []
 

@@ -27,16 +27,16 @@ def start(plan: Plan) -> Iterator[Figure]:
         "RSS when idle", "MiB", [Target(ORLOP, at_most=12, promise=ON_DISK)], "a second after the first answer"
     )
     contestants: list[Server] = [*plan.registries, plan.nginx]
-    for turn in range(plan.rounds):
-        plan.say(f"start: round {turn + 1} of {plan.rounds}")
+    for turn in plan.turns(first.title, plan.rounds):
         for server in contestants:
             with contextlib.ExitStack() as stack:
                 stack.callback(server.discard)
                 attempt(first.of(server.name), lambda: server.renew() * 1e3)
                 if not first.of(server.name).fault:
                     first.of(server.name).account(server.usage())
-                    time.sleep(IDLE_SETTLE_S)
-                    idle.of(server.name).add(server.usage().rss_kib / KIB, server.usage())
+                    if turn < plan.rounds_large:
+                        time.sleep(IDLE_SETTLE_S)
+                        idle.of(server.name).add(server.usage().rss_kib / KIB, server.usage())
     yield from (first, idle)
 
 
@@ -50,8 +50,7 @@ def connections(plan: Plan) -> Iterator[Figure]:
     contestants.append((NGINX_MANY, plan.nginx_many))
     if not plan.full:
         del contestants[1:]  # the others are there for comparison, and take long
-    for turn in range(plan.rounds_slow):
-        plan.say(f"{figure.title}: round {turn + 1} of {plan.rounds_slow}")
+    for turn in plan.turns(figure.title, plan.rounds_slow):
         for label, server in contestants:
             if turn and server is not plan.orlop:
                 continue  # for comparison: once will do

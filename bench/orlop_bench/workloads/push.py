@@ -56,8 +56,7 @@ def push(plan: Plan) -> Iterator[Figure]:
 
 def _push_headline(plan: Plan, site: Site) -> Iterator[Figure]:
     on_disk = site is plan.disk
-    size_bytes = plan.large_bytes(site)
-    size = size_text(size_bytes)
+    size = size_text(plan.blob_bytes)
     yardstick = TEE_SYNCED if on_disk else RCLONE
     settings = "tee with sync of the file" if on_disk else f"{RCLONE} {' '.join(yardsticks.RCLONE_SETTINGS)}"
     patch = Figure(
@@ -74,17 +73,16 @@ def _push_headline(plan: Plan, site: Site) -> Iterator[Figure]:
     }  # fmt: skip
     for way in () if plan.full else (IN_CHUNKS,) if on_disk else (IN_CHUNKS, SINGLE):
         del wholes[way]
-    for turn in range(plan.rounds_large):
-        plan.say(f"push of {size} to {site.name}: round {turn + 1} of {plan.rounds_large}")
+    for turn in plan.turns(f"push of {size} to {site.name}", plan.rounds):
         for way, whole in wholes.items():
+            if way != DOCKERS_WAY and turn >= plan.rounds_large:
+                continue
             for server in site.registries:
                 figures = (patch, whole) if way == DOCKERS_WAY else (whole,)
-                if way == SINGLE and not plan.full and turn >= plan.rounds_slow:
-                    continue
                 if on_disk or not plan.sits_out(server, turn):
-                    _push_round(plan, server, figures, WAYS[way], size_bytes, read=turn == 0)
+                    _push_round(plan, server, figures, WAYS[way], plan.blob_bytes, read=turn == 0)
                 if way == DOCKERS_WAY and server is site.registries[0]:
-                    _yardstick(plan, site, size_bytes, patch, whole, yardstick)
+                    _yardstick(plan, site, patch, whole, yardstick)
     for whole in wholes.values():
         whole.series.setdefault(yardstick, wholes[DOCKERS_WAY].of(yardstick))
     if on_disk:
@@ -102,9 +100,9 @@ def _promises(site: Site, on_disk: bool, way: str, yardstick: str) -> list[Targe
     return [Target(ORLOP, name, at_least=floor, promise=promise) for name, floor in zip((yardstick, REGISTRY), floors)]
 
 
-def _yardstick(plan: Plan, site: Site, size_bytes: int, patch: Figure, whole: Figure, name: str) -> None:
+def _yardstick(plan: Plan, site: Site, patch: Figure, whole: Figure, name: str) -> None:
     if not site.own:
-        yardsticks.tee(plan, plan.source.body(size_bytes), patch.of(TEE), whole.of(name))
+        yardsticks.tee(plan, plan.source.body(plan.blob_bytes), patch.of(TEE), whole.of(name))
         return
     site.own.renew()
     os.sync()
@@ -155,14 +153,12 @@ def _push_sizes(plan: Plan, site: Site) -> Iterator[Figure]:
     if plan.full:
         sizes, ways = (64 * MIB, 256 * MIB, 1 * GIB, 4 * GIB, 10 * GIB), list(WAYS)
     else:
-        sizes, ways = (16 * MIB, 64 * MIB) if site.store else (16 * MIB, 64 * MIB, 256 * MIB), [DOCKERS_WAY]
+        sizes, ways = (16 * MIB, 64 * MIB, 256 * MIB) if site is plan.disk else (16 * MIB, 64 * MIB), [DOCKERS_WAY]
     for way in ways:
         for size in sizes:
             growth = Growth(f"push to {site.name}: {way}", "MiB", size // MIB)
             figure = Figure(f"time to push {size_text(size)} to {site.name}: {way}", "s", [], growth=growth)
-            rounds = 1 if size > GIB else plan.rounds_written(site)
-            for turn in range(rounds):
-                plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
+            for turn in plan.turns(figure.title, 1 if size > GIB else plan.rounds_slow):
                 for server in site.registries:
                     _push_round(plan, server, (figure,), WAYS[way], size, turn == 0, rate=False)
             yield figure
@@ -172,8 +168,7 @@ def _push_further(plan: Plan, site: Site) -> Figure:
     size = plan.blob_bytes if plan.full else min(plan.blob_bytes, 64 * MIB)
     figure = Figure(f"push of {size_text(size)} to {site.name}: {DOCKERS_WAY}", "MiB/s", [], "first byte to 201")
     with site.delayed():
-        for turn in range(plan.rounds_slow):
-            plan.say(f"{figure.title}: round {turn + 1} of {plan.rounds_slow}")
+        for turn in plan.turns(figure.title, plan.rounds_slow):
             for server in site.registries:
                 _push_round(plan, server, (figure,), client.push_chunked, size, turn == 0)
     return figure
@@ -184,7 +179,7 @@ def _push_further(plan: Plan, site: Site) -> Figure:
 
 def commit(plan: Plan) -> Iterator[Figure]:
     for site in plan.sites:
-        yield _commit(plan, site, MIB if site is plan.disk else 16 * MIB, plan.largest_bytes(site))
+        yield _commit(plan, site, MIB if site is plan.disk else 16 * MIB, plan.commit_bytes)
 
 
 def _commit(plan: Plan, site: Site, small_bytes: int, large_bytes: int) -> Figure:
@@ -195,12 +190,10 @@ def _commit(plan: Plan, site: Site, small_bytes: int, large_bytes: int) -> Figur
         [Target(f"{ORLOP} {large}", f"{ORLOP} {small}", at_most=2, promise=promise)],
         "after the PATCH has been written back (sync)",
     )  # fmt: skip
-    rounds = plan.rounds_written(site)
-    for turn in range(rounds):
+    for turn in plan.turns(f"{figure.title}, {large}", plan.rounds):
         for server in site.registries:
             if server is not site.orlop and (not plan.full or turn >= REGISTRY_COMMIT_ROUNDS):
                 continue  # for comparison, and its PATCH takes long
-            plan.say(f"{figure.title}, {large}, {server.name}: round {turn + 1} of {rounds}")
             with running(server):
                 smalls = figure.of(f"{server.name} {small}")
                 for _ in range(SMALL_COMMITS_PER_ROUND):

@@ -28,12 +28,12 @@ from ..results import Figure, Series, Target
 from ..servers import Nginx, Server
 
 MANIFEST_BYTES = 1024
-CONNECTIONS, CONNECTIONS_S3 = 64, 200
+CONNECTIONS, MANY = 64, 200
 DELAYS_MS = (10, 30)
-HEADS = 500
+HEADS_S, HEADS_PER_CONNECTION = 0.5, 100
 RANGE_BYTES = 1 * MIB
 SMALL_BYTES = 64 * KIB
-PULL_BYTES_QUICK = 256 * MIB  # from S3
+PULL_BYTES = 128 * MIB  # from S3
 NGINX_NO_LOG = "nginx, no access log"
 
 
@@ -65,36 +65,33 @@ def _manifest_on_disk(plan: Plan, site: Site) -> Iterator[Figure]:
                     Target(ORLOP, NGINX, at_least=0.7, promise=ON_DISK),
                     Target(ORLOP, REGISTRY, at_least=20, promise=ON_DISK),
                 ]
-                note = f"{CONNECTIONS} keep-alive connections, {plan.wrk_s} s a round; {MANIFEST_BYTES} bytes"
+                note = f"{CONNECTIONS} keep-alive connections, {plan.wrk_s(site)} s a round; {MANIFEST_BYTES} bytes"
                 figure = Figure(f"manifest GET by {kind}, wrk -t{threads}", "requests/s", targets, note)
-                yield _wrk_rounds(
-                    plan,
-                    figure,
-                    contestants,
-                    image,
-                    reference,
-                    threads=threads,
-                    connections=CONNECTIONS,
-                    rounds=plan.rounds,
-                )
+                load = {"threads": threads, "connections": CONNECTIONS, "seconds": plan.wrk_s(site)}
+                yield _wrk_rounds(plan, figure, contestants, image, reference, plan.rounds, load)
         yield _heads(plan, contestants, image)
 
 
 def _heads(plan: Plan, contestants: list[tuple[str, Server]], image: client.Image) -> Figure:
     """wrk cannot do these."""
-    figure = Figure("manifest HEAD by tag", "requests/s", [], f"one client, {HEADS} one after another; bound by it")
+    figure = Figure("manifest HEAD by tag", "requests/s", [], f"one client, one after another, {HEADS_S:g} s a round; bound by it")
+
+    def head(connection: Connection) -> None:
+        answer = connection.request("HEAD", image.target(image.tag), {"Accept": client.MANIFEST_TYPE})
+        answer.expect("HEAD of a manifest", 200)
+        if answer.headers.get("content-length") != str(len(image.manifest)):
+            raise WrongAnswer(f"HEAD of a manifest: Content-Length: {answer.headers.get('content-length')}")
 
     def measure(server: Server) -> float:
-        with Connection(server.port) as connection:
-            begin = time.perf_counter()
-            for _ in range(HEADS):
-                answer = connection.request("HEAD", image.target(image.tag), {"Accept": client.MANIFEST_TYPE})
-                answer.expect("HEAD of a manifest", 200)
-                if answer.headers.get("content-length") != str(len(image.manifest)):
-                    raise WrongAnswer(f"HEAD of a manifest: Content-Length: {answer.headers.get('content-length')}")
-            return HEADS / (time.perf_counter() - begin)
+        begin, heads = time.perf_counter(), 0
+        while (now := time.perf_counter()) < begin + HEADS_S:
+            with Connection(server.port) as connection:
+                for _ in range(HEADS_PER_CONNECTION):
+                    head(connection)
+            heads += HEADS_PER_CONNECTION
+        return heads / (now - begin)
 
-    for _ in range(plan.rounds):
+    for _ in plan.turns(figure.title, plan.rounds):
         for label, server in contestants:
             attempt(figure.of(label), lambda: measure(server), server)
     return figure
@@ -112,35 +109,26 @@ def _manifest_on_s3(plan: Plan, site: Site) -> Iterator[Figure]:
         ):
             promised = kind == "tag" and not site.delay_ms
             targets = [Target(ORLOP, REGISTRY, at_least=5, promise=ON_S3)] if promised else []
-            note = f"{CONNECTIONS_S3} keep-alive connections, {plan.wrk_s} s a round; {MANIFEST_BYTES} bytes"
+            note = f"{MANY} keep-alive connections, {plan.wrk_s(site)} s a round; {MANIFEST_BYTES} bytes"
             figure = Figure(f"manifest GET by {kind} on {site.name}", "requests/s", targets, note)
-            rounds = plan.rounds_slow if site.delay_ms else plan.rounds
-            settings = {"threads": 1, "connections": CONNECTIONS_S3, "rounds": rounds}
-            yield _wrk_rounds(plan, figure, contestants, image, reference, **settings)
+            load = {"threads": 1, "connections": MANY, "seconds": plan.wrk_s(site)}
+            rounds = plan.rounds_slow if site.delay_ms else plan.rounds_large
+            yield _wrk_rounds(plan, figure, contestants, image, reference, rounds, load)
 
 
 def _wrk_rounds(
-    plan: Plan,
-    figure: Figure,
-    contestants: list,
-    image: client.Image,
-    reference: str,
-    *,
-    threads: int,
-    connections: int,
-    rounds: int,
+    plan: Plan, figure: Figure, contestants: list, image: client.Image, reference: str, rounds: int, load: dict[str, int]
 ) -> Figure:
     target = image.target(reference)
 
     def measure(server: Server) -> float:
         wire_bytes = _check_manifest(server, target, image)
-        found = wrk.get(server.port, target, threads=threads, connections=connections, seconds=plan.wrk_s)
+        found = wrk.get(server.port, target, **load)
         rate = wrk.rate(found, wire_bytes)
         _check_manifest(server, target, image)
         return rate
 
-    for turn in range(rounds):
-        plan.say(f"{figure.title}: round {turn + 1} of {rounds}")
+    for _ in plan.turns(figure.title, rounds):
         for label, server in contestants:
             attempt(figure.of(label), lambda: measure(server), server)
     return figure
@@ -170,7 +158,7 @@ def blob(plan: Plan) -> Iterator[Figure]:
 
 
 def _blob_on_disk(plan: Plan, site: Site) -> Figure:
-    body = plan.source.body(plan.large_bytes(site))
+    body = plan.source.body(plan.blob_bytes)
     target = client.blob_target(REPOSITORY, body.digest)
     targets = [Target(ORLOP, NGINX, at_least=0.95, promise=ON_DISK)]
     figure = Figure(f"blob GET of {size_text(body.size)}", "MiB/s", targets, "curl -o /dev/null, in the page cache")
@@ -190,8 +178,7 @@ def _blob_on_disk(plan: Plan, site: Site) -> Figure:
 
         for server in contestants:
             attempt(Series("warm-up"), lambda: get(server))
-        for turn in range(plan.rounds):
-            plan.say(f"{figure.title}: round {turn + 1} of {plan.rounds}")
+        for _ in plan.turns(figure.title, plan.rounds):
             for server in contestants:
                 attempt(figure.of(server.name), lambda: get(server), server)
         _read_back(figure, contestants, target, body)
@@ -200,7 +187,7 @@ def _blob_on_disk(plan: Plan, site: Site) -> Figure:
 
 def _blob_on_s3(plan: Plan, site: Site) -> Figure:
     assert site.own
-    body = plan.source.body(plan.blob_bytes if plan.full else min(plan.blob_bytes, PULL_BYTES_QUICK))
+    body = plan.source.body(min(plan.blob_bytes, PULL_BYTES))
     target = client.blob_target(REPOSITORY, body.digest)
     targets = [Target(ORLOP, CURL, at_least=0.8, promise=ON_S3)]
     note = "curl -o /dev/null; every blob passes through its registry, none is redirected"
@@ -223,8 +210,7 @@ def _blob_on_s3(plan: Plan, site: Site) -> Figure:
             for server in site.registries
         ]
         getters.insert(1, (CURL, lambda: yardsticks.curl(straight, body.size, signed=True), None))
-        for turn in range(plan.rounds_large):
-            plan.say(f"{figure.title}: round {turn + 1} of {plan.rounds_large}")
+        for _ in plan.turns(figure.title, plan.rounds_large):
             for label, get, server in getters:
                 attempt(figure.of(label), get, server)
         _read_back(figure, site.registries, target, body)
@@ -244,21 +230,23 @@ def _many_readers(plan: Plan, site: Site) -> Iterator[Figure]:
                 server.path(client.blob_target(REPOSITORY, blob.digest)).write_bytes(b"".join(blob.pieces(MIB)))
             for server in site.registries:
                 client.push_single(server.port, REPOSITORY, blob)
-        for title, blob, length, connections, headers in (
-            (f"blob GET of a range of {size_text(RANGE_BYTES)}", body, RANGE_BYTES, 8, (ranges,)),
-            (f"{CONNECTIONS_S3} blob GETs of {size_text(SMALL_BYTES)} at once", small, SMALL_BYTES, CONNECTIONS_S3, ()),
+        few, many = (plan.rounds, plan.rounds) if site is plan.disk else (plan.rounds_slow, plan.rounds_large)
+        for title, blob, length, connections, headers, rounds in (
+            (f"blob GET of a range of {size_text(RANGE_BYTES)}", body, RANGE_BYTES, 8, (ranges,), few),
+            (f"{MANY} blob GETs of {size_text(SMALL_BYTES)} at once", small, SMALL_BYTES, MANY, (), many),
         ):
-            note = f"{connections} keep-alive connections, {plan.wrk_s} s a round"
+            note = f"{connections} keep-alive connections, {plan.wrk_s(site)} s a round"
             figure = Figure(f"{title} on {site.name}", "MiB/s", [], note)
             target = client.blob_target(REPOSITORY, blob.digest)
 
             def measure(server: Server) -> float:
                 found = wrk.get(
-                    server.port, target, threads=1, connections=connections, seconds=plan.wrk_s, headers=headers
-                )
+                    server.port, target,
+                    threads=1, connections=connections, seconds=plan.wrk_s(site), headers=headers,
+                )  # fmt: skip
                 return wrk.rate(found, length, connections) * length / MIB
 
-            for _ in range(plan.rounds_large if site is plan.disk else plan.rounds_slow):
+            for _ in plan.turns(figure.title, rounds):
                 for server in [*site.registries[:1], *nginx, *site.registries[1:]]:
                     attempt(figure.of(server.name), lambda: measure(server), server)
             yield figure

@@ -50,8 +50,8 @@ class _Table:
         notes = {
             "push": f"{PUSHERS} clients at once",
             "list, cold": "by a process that was started for it, on warm connections",
-            "list again": f"median of {LISTINGS}",
-            "list with filter": f"every tenth fits; median of {LISTINGS}",
+            "list again": f"median of {LISTINGS} or more",
+            "list with filter": f"every tenth fits; median of {LISTINGS} or more",
         }
         for what, note in notes.items():
             for count in counts:

@@ -9,8 +9,8 @@ from ..plan import MIB, REPOSITORY, Plan, Site, attempt, check_after, running, s
 from ..results import Figure
 from ..servers import Server
 
-BLOB_BYTES = 192 * MIB
-CHUNK_BYTES = 16 * MIB
+BLOB_BYTES = 96 * MIB
+CHUNK_BYTES = 8 * MIB
 KILLED_AT = 9  # chunk, in its middle
 
 
@@ -26,9 +26,7 @@ def _resume(plan: Plan, site: Site) -> Iterator[Figure]:
         f"resume after a kill on {site.name}: restart to 201", "s", [],
         f"{way}; from the restarted server's first answer",
     )  # fmt: skip
-    rounds = plan.rounds_written(site)
-    for turn in range(rounds):
-        plan.say(f"{again.title}: round {turn + 1} of {rounds}")
+    for _ in plan.turns(again.title, plan.rounds if site is plan.disk else plan.rounds_slow):
         for server in site.registries:
             body = plan.source.body(BLOB_BYTES)
             data = b"".join(body.chunks(CHUNK_BYTES))
