@@ -4,20 +4,18 @@
 #include "base/clock.h"
 #include "base/json_text.h"
 #include "base/metrics.h"
+#include "base/wait.h"
 
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <time.h>
 
 #define LOG_BATCH_MS 5     /* how long a line may wait for others to be written with it */
 #define LOG_FINISH_MS 2000 /* how long log_finish waits for a stderr that takes nothing */
 #define LOG_CUT_BYTES 16   /* kept free for the mark of a cut line and its end */
 #define LOG_DROPPED_LINE_BYTES_MAX 256
-#define NS_PER_MS 1000000L
-#define MS_PER_S 1000L
 
 /*
  * The process has one stderr, hence one log. The ring's bytes [start, start + used) wait to be written; the writer
@@ -183,19 +181,6 @@ static void log_write_out(const char *bytes, size_t len)
     }
 }
 
-static struct timespec log_deadline(long ms)
-{
-    struct timespec at;
-    (void) clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += ms / MS_PER_S;
-    at.tv_nsec += ms % MS_PER_S * NS_PER_MS;
-    if (at.tv_nsec >= MS_PER_S * NS_PER_MS) {
-        at.tv_sec++;
-        at.tv_nsec -= MS_PER_S * NS_PER_MS;
-    }
-    return at;
-}
-
 static void *log_run_writer(void *arg)
 {
     (void) arg;
@@ -207,10 +192,8 @@ static void *log_run_writer(void *arg)
         sink.writer_waits = false;
         if (sink.used == 0)
             break;
-        if (!sink.stopping && sink.used < LOG_RING_BYTES / 2) {
-            struct timespec until = log_deadline(LOG_BATCH_MS);
-            (void) pthread_cond_timedwait(&sink.wake, &sink.mutex, &until);
-        }
+        if (!sink.stopping && sink.used < LOG_RING_BYTES / 2)
+            (void) wait_until(&sink.wake, &sink.mutex, clock_monotonic_ms() + LOG_BATCH_MS);
         size_t len = sink.used;
         if (len > LOG_RING_BYTES - sink.start)
             len = LOG_RING_BYTES - sink.start;
@@ -283,12 +266,8 @@ void log_init(enum log_format format)
     bool json = format == LOG_FORMAT_JSON || (format == LOG_FORMAT_AUTO && !isatty(STDERR_FILENO));
     atomic_store(&log_as_json, json);
 
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&sink.wake, &attributes);
-    pthread_cond_init(&sink.ended, &attributes);
-    pthread_condattr_destroy(&attributes);
+    wait_init(&sink.wake);
+    wait_init(&sink.ended);
 
     pthread_mutex_lock(&sink.mutex);
     sink.stopping = false;
@@ -301,10 +280,10 @@ void log_finish(void)
     pthread_mutex_lock(&sink.mutex);
     bool started = sink.running;
     sink.stopping = true;
-    struct timespec until = log_deadline(LOG_FINISH_MS);
+    uint64_t until_ms = clock_monotonic_ms() + LOG_FINISH_MS;
     if (started)
         pthread_cond_signal(&sink.wake);
-    while (sink.running && pthread_cond_timedwait(&sink.ended, &sink.mutex, &until) == 0)
+    while (sink.running && wait_until(&sink.ended, &sink.mutex, until_ms))
         ;
     bool ended = !sink.running;
     pthread_mutex_unlock(&sink.mutex);

@@ -1,13 +1,11 @@
 #include "cli/janitor.h"
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/wait.h"
 #include "registry/upload.h"
 
 #include <pthread.h>
-#include <time.h>
-
-#define MS_PER_S 1000
-#define NS_PER_MS 1000000
 
 struct janitor {
     struct registry *registry;
@@ -36,9 +34,7 @@ static bool janitor_wait(struct janitor *janitor, uint64_t since_ms)
         uint64_t until_ms = since_ms + janitor->interval_ms;
         if (clock_monotonic_ms() >= until_ms)
             return true;
-        struct timespec until = {.tv_sec = (time_t) (until_ms / MS_PER_S),
-                                 .tv_nsec = (long) (until_ms % MS_PER_S) * NS_PER_MS};
-        (void) pthread_cond_timedwait(&janitor->changed, &janitor->mutex, &until);
+        (void) wait_until(&janitor->changed, &janitor->mutex, until_ms);
     }
     return false;
 }
@@ -65,11 +61,7 @@ enum err_code janitor_start(struct registry *registry, uint64_t interval_ms, str
     janitor->registry = registry;
     janitor->interval_ms = interval_ms;
     pthread_mutex_init(&janitor->mutex, NULL);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&janitor->changed, &attributes);
-    pthread_condattr_destroy(&attributes);
+    wait_init(&janitor->changed);
 
     int failed = pthread_create(&janitor->thread, NULL, janitor_run, janitor);
     if (failed) {

@@ -2,12 +2,12 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "base/wait.h"
 
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <time.h>
 
 struct workers {
     unsigned waiting_max;
@@ -60,16 +60,11 @@ static void *workers_thread(void *arg)
 
 static void workers_init(struct workers *workers, unsigned waiting_max)
 {
-    pthread_condattr_t monotonic;
-
     workers->waiting_max = waiting_max;
     workers->synced.end = &workers->synced.first;
     pthread_mutex_init(&workers->synced.lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&workers->synced.job_waits, NULL);
-    pthread_cond_init(&workers->synced.thread_ended, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    wait_init(&workers->synced.thread_ended);
 }
 
 static void workers_free(struct workers *workers)
@@ -147,18 +142,13 @@ bool workers_are_wanted(struct workers *workers)
 
 bool workers_stop(struct workers *workers, uint64_t wait_ms)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    wait_ms = (wait_ms < INT32_MAX ? wait_ms : INT32_MAX) + (uint64_t) until.tv_nsec / 1000000;
-    until.tv_sec += (time_t) (wait_ms / 1000);
-    until.tv_nsec = (long) (wait_ms % 1000) * 1000000;
-
+    uint64_t until_ms = clock_monotonic_ms() + (wait_ms < INT32_MAX ? wait_ms : INT32_MAX);
     pthread_mutex_lock(&workers->synced.lock);
     workers->synced.stopping = true;
     pthread_cond_broadcast(&workers->synced.job_waits);
-    int waited = 0;
-    while (workers->synced.running_threads > 0 && waited == 0)
-        waited = pthread_cond_timedwait(&workers->synced.thread_ended, &workers->synced.lock, &until);
+    while (workers->synced.running_threads > 0 &&
+           wait_until(&workers->synced.thread_ended, &workers->synced.lock, until_ms))
+        ;
     bool ended = workers->synced.running_threads == 0;
     pthread_mutex_unlock(&workers->synced.lock);
     if (ended)

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/metrics.h"
+#include "base/wait.h"
 #include "store/s3.h"
 
 #include <assert.h>
@@ -84,18 +85,11 @@ static void waiter_remove(struct s3_budget *budget, struct waiter *waiter)
 static bool wait_for_slab(struct s3_budget *budget, uint32_t wait_ms)
 {
     struct waiter waiter = {.next = NULL};
-    pthread_condattr_t attr;
-    struct timespec until;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&waiter.cond, &attr);
-    pthread_condattr_destroy(&attr);
     uint64_t until_ms = clock_monotonic_ms() + wait_ms;
-    until.tv_sec = (time_t) (until_ms / 1000);
-    until.tv_nsec = (long) (until_ms % 1000) * 1000000;
+    wait_init(&waiter.cond);
     *budget->last = &waiter;
     budget->last = &waiter.next;
-    while (!waiter.granted && pthread_cond_timedwait(&waiter.cond, &budget->mutex, &until) == 0)
+    while (!waiter.granted && wait_until(&waiter.cond, &budget->mutex, until_ms))
         continue;
     if (!waiter.granted)
         waiter_remove(budget, &waiter);

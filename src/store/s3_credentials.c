@@ -1,18 +1,17 @@
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/wait.h"
 #include "store/s3_credentials_priv.h"
 
 #include <assert.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <time.h>
 
 #define CONNECT_TIMEOUT_MS 2000
 #define FAILURE_WAIT_MS_FIRST 1000 /* before a refresh that failed is tried again; doubled each time */
 #define FAILURE_WAIT_MS_MAX 30000
 #define SUCCESS_WAIT_MS 10000 /* before keys that came with little time left are asked for again */
 #define REJECT_WAIT_MS 5000
-#define MS_PER_S 1000
 
 enum source { SOURCE_SETTING, SOURCE_ENVIRONMENT, SOURCE_WEB_IDENTITY, SOURCE_FILE, SOURCE_CONTAINER, SOURCE_INSTANCE };
 
@@ -101,11 +100,7 @@ enum err_code s3_credentials_open(const struct s3_config *config, const struct s
         free(credentials);
         return err->code;
     }
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&credentials->refreshed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    wait_init(&credentials->refreshed);
     pthread_mutex_init(&credentials->mutex, NULL);
     *out = credentials;
     return ERR_OK;
@@ -207,9 +202,7 @@ static enum err_code refresh_synced(struct s3_credentials *credentials, struct e
 /* Keys that work, those in use or new ones. With the lock held. */
 static enum err_code get_synced(struct s3_credentials *credentials, struct err *err)
 {
-    struct timespec until;
-    (void) clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += S3_CREDENTIALS_WAIT_MS_MAX / MS_PER_S;
+    uint64_t until_ms = clock_monotonic_ms() + S3_CREDENTIALS_WAIT_MS_MAX;
     for (;;) {
         uint64_t now = clock_wall_ms();
         uint64_t expires_ms = credentials->synced.expires_ms;
@@ -234,7 +227,7 @@ static enum err_code get_synced(struct s3_credentials *credentials, struct err *
             *err = credentials->synced.failure;
             return err->code;
         }
-        if (pthread_cond_timedwait(&credentials->refreshed, &credentials->mutex, &until) == ETIMEDOUT)
+        if (!wait_until(&credentials->refreshed, &credentials->mutex, until_ms))
             return err_set(err, ERR_TIMEOUT, "Waiting for access keys to the object store took too long");
     }
 }

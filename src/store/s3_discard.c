@@ -68,15 +68,16 @@ bool s3_discards_has(struct s3_discards *discards, const char *id)
 /* Delete the checkpoints below next_sequence; their names need no listing. */
 static enum err_code delete_checkpoints(struct s3 *s3, const char *id, uint32_t count, struct err *err)
 {
-    auto_mem char *text = malloc(REMOVE_BATCH * 64);
+    auto_mem char *text = malloc(REMOVE_BATCH * S3_SESSION_KEY_BYTES_MAX);
     auto_mem const char **keys = calloc(REMOVE_BATCH, sizeof(*keys));
     if (!text || !keys)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
     for (uint32_t done = 0; done < count;) {
         size_t batch = 0;
         for (; batch < REMOVE_BATCH && done < count; batch++, done++) {
-            (void) snprintf(text + batch * 64, 64, "uploads/%s/%08u", id, (unsigned) done);
-            keys[batch] = text + batch * 64;
+            char *key = text + batch * S3_SESSION_KEY_BYTES_MAX;
+            s3_session_key(id, done, key);
+            keys[batch] = key;
         }
         if (s3_delete(&s3->base, keys, batch, err) != ERR_OK)
             return err->code;

@@ -5,13 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define SESSION_KEY_BYTES_MAX 64
 #define PIECE_BYTES (128 * 1024) /* of a checkpoint's object; more than any head */
 #define IDLE_MAX 4096            /* uploads kept in memory between requests; the rest is read back when it is needed */
 
 /* A batch of a session's keys, to delete. */
 struct names_of_session {
-    char text[S3_DELETE_MAX][SESSION_KEY_BYTES_MAX];
+    char text[S3_DELETE_MAX][S3_SESSION_KEY_BYTES_MAX];
     const char *keys[S3_DELETE_MAX];
     size_t count;
 };
@@ -22,9 +21,9 @@ struct s3_sessions {
     size_t count;
 };
 
-static void session_key(const char *id, uint32_t sequence, char *out)
+void s3_session_key(const char *id, uint32_t sequence, char *out)
 {
-    (void) snprintf(out, SESSION_KEY_BYTES_MAX, "uploads/%s/%08u", id, (unsigned) sequence);
+    (void) snprintf(out, S3_SESSION_KEY_BYTES_MAX, "uploads/%s/%08u", id, (unsigned) sequence);
 }
 
 /* ---- an upload's memory ---- */
@@ -78,7 +77,7 @@ static enum err_code record_keep(struct s3_upload *upload, struct str record, st
 enum err_code s3_session_save(struct s3_upload *upload, struct str record, bool with_bytes, struct err *err)
 {
     struct s3 *s3 = s3_of_upload(upload);
-    char key[SESSION_KEY_BYTES_MAX];
+    char key[S3_SESSION_KEY_BYTES_MAX];
     uint64_t from = upload->saved_bytes > upload->parts_bytes ? upload->saved_bytes : upload->parts_bytes;
     auto_buf head = BUF_INIT(S3_CHECKPOINT_HEAD_BYTES_MAX);
     auto_mem struct s3_checkpoint *checkpoint = calloc(1, sizeof(*checkpoint));
@@ -101,7 +100,7 @@ enum err_code s3_session_save(struct s3_upload *upload, struct str record, bool 
     size_t count = 1;
     if (with_bytes)
         count += s3_tail_spans(upload, from - upload->parts_bytes, spans + 1);
-    session_key(upload->id, upload->next_sequence, key);
+    s3_session_key(upload->id, upload->next_sequence, key);
     /* With one writer the number is new: no need to look. */
     enum err_code code = s3_put_spans(s3, key, spans, count, s3->conditional, NULL, err);
     if (code == ERR_EXISTS)
@@ -118,7 +117,7 @@ enum err_code s3_session_save(struct s3_upload *upload, struct str record, bool 
 /* ---- reading ---- */
 
 struct newest {
-    char key[SESSION_KEY_BYTES_MAX];
+    char key[S3_SESSION_KEY_BYTES_MAX];
     bool found;
 };
 
@@ -133,7 +132,7 @@ static bool newest_entry(void *arg, const char *key, bool is_prefix, uint64_t si
 
 static enum err_code newest_find(struct s3 *s3, const char *id, const char *after, struct newest *out, struct err *err)
 {
-    char prefix[SESSION_KEY_BYTES_MAX];
+    char prefix[S3_SESSION_KEY_BYTES_MAX];
     (void) snprintf(prefix, sizeof(prefix), "uploads/%s/", id);
     struct s3_listing listing = {.prefix = prefix, .after = after, .fn = newest_entry, .arg = out};
     return s3_list_all(s3, &listing, NULL, err);
@@ -141,11 +140,11 @@ static enum err_code newest_find(struct s3 *s3, const char *id, const char *afte
 
 enum err_code s3_session_is_newest(struct s3_upload *upload, bool *out, struct err *err)
 {
-    char ours[SESSION_KEY_BYTES_MAX], before[SESSION_KEY_BYTES_MAX];
+    char ours[S3_SESSION_KEY_BYTES_MAX], before[S3_SESSION_KEY_BYTES_MAX];
     struct newest newest = {.found = false};
     bool has_before = upload->next_sequence > 1;
-    session_key(upload->id, upload->next_sequence - 1, ours);
-    session_key(upload->id, has_before ? upload->next_sequence - 2 : 0, before);
+    s3_session_key(upload->id, upload->next_sequence - 1, ours);
+    s3_session_key(upload->id, has_before ? upload->next_sequence - 2 : 0, before);
     if (newest_find(s3_of_upload(upload), upload->id, has_before ? before : NULL, &newest, err) != ERR_OK)
         return err->code;
     *out = newest.found && strcmp(newest.key, ours) == 0;
@@ -288,9 +287,9 @@ static enum err_code tail_add(struct s3_upload *upload, struct reading *reading,
 static enum err_code tail_fetch(struct s3_upload *upload, struct err *err)
 {
     for (uint32_t sequence = upload->tail_first; sequence < upload->next_sequence; sequence++) {
-        char key[SESSION_KEY_BYTES_MAX];
+        char key[S3_SESSION_KEY_BYTES_MAX];
         cleanup(reading_free) struct reading *reading = NULL;
-        session_key(upload->id, sequence, key);
+        s3_session_key(upload->id, sequence, key);
         enum err_code code = reading_open(upload, key, &reading, err);
         if (code == ERR_NOT_FOUND)
             code = err_set(err, ERR_CORRUPT, "a checkpoint of the upload is missing");
@@ -327,7 +326,7 @@ static bool delete_entry(void *arg, const char *key, bool is_prefix, uint64_t si
     (void) is_prefix, (void) size_bytes, (void) modified_ms;
     if (names->count == S3_DELETE_MAX)
         return false;
-    (void) snprintf(names->text[names->count], SESSION_KEY_BYTES_MAX, "%s", key);
+    (void) snprintf(names->text[names->count], S3_SESSION_KEY_BYTES_MAX, "%s", key);
     names->keys[names->count] = names->text[names->count];
     names->count++;
     return true;
@@ -335,7 +334,7 @@ static bool delete_entry(void *arg, const char *key, bool is_prefix, uint64_t si
 
 enum err_code s3_session_delete_unread(struct s3 *s3, const char *id, struct err *err)
 {
-    char prefix[SESSION_KEY_BYTES_MAX];
+    char prefix[S3_SESSION_KEY_BYTES_MAX];
     auto_mem struct names_of_session *names = malloc(sizeof(*names));
     if (!names)
         return err_set(err, ERR_NO_MEMORY, "out of memory");

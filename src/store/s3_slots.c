@@ -1,10 +1,9 @@
 #include "store/s3_slots.h"
 
-#include <assert.h>
-#include <time.h>
+#include "base/clock.h"
+#include "base/wait.h"
 
-#define MS_PER_S 1000
-#define NS_PER_MS 1000000
+#include <assert.h>
 
 /* A thread that waits for a slot, on its stack. */
 struct s3_slot_waiter {
@@ -32,35 +31,17 @@ void s3_slots_destroy(struct s3_slots *slots, void (*end)(struct s3_slot *slot))
     pthread_mutex_destroy(&slots->mutex);
 }
 
-static struct timespec monotonic_after(uint32_t ms)
-{
-    struct timespec until;
-    (void) clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / MS_PER_S;
-    until.tv_nsec += (long) (ms % MS_PER_S) * NS_PER_MS;
-    if (until.tv_nsec >= (long) MS_PER_S * NS_PER_MS) {
-        until.tv_sec++;
-        until.tv_nsec -= (long) MS_PER_S * NS_PER_MS;
-    }
-    return until;
-}
-
 /* Queue for a slot; with the mutex held. NULL: none was given in time. */
 static struct s3_slot *wait_synced(struct s3_slots *slots, uint32_t wait_ms)
 {
-    struct timespec until = monotonic_after(wait_ms);
+    uint64_t until_ms = clock_monotonic_ms() + wait_ms;
     struct s3_slot_waiter self = {.slot = NULL};
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&self.given, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-
+    wait_init(&self.given);
     struct s3_slot_waiter **end = &slots->waiters;
     while (*end)
         end = &(*end)->next;
     *end = &self;
-    while (!self.slot && pthread_cond_timedwait(&self.given, &slots->mutex, &until) == 0)
+    while (!self.slot && wait_until(&self.given, &slots->mutex, until_ms))
         ;
     if (!self.slot) {
         struct s3_slot_waiter **at = &slots->waiters;

@@ -141,6 +141,10 @@ enum err_code s3_parts_salvage(struct s3_upload *upload, struct err *err);
 
 /* ---- s3_session.c ---- */
 
+#define S3_SESSION_KEY_BYTES_MAX 64
+
+/* uploads/ID/SEQUENCE, the name of a checkpoint. out has S3_SESSION_KEY_BYTES_MAX. */
+void s3_session_key(const char *id, uint32_t sequence, char *out);
 /* Write the next checkpoint object with the tail's unsaved bytes. ERR_PRECONDITION: another node wrote it. */
 enum err_code s3_session_save(struct s3_upload *upload, struct str record, bool with_bytes, struct err *err);
 /* Read the newest checkpoint into a new upload. ERR_NOT_FOUND. */
