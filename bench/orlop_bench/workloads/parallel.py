@@ -17,7 +17,7 @@ PUSHERS = 64
 PUSH_BYTES, PUSH_BYTES_FULL = 2 * MIB, 64 * MIB
 
 CLIENTS = 16
-MIX_S, MIX_S_FULL = 2, 20
+MIX_S, MIX_S_FULL = 3, 20
 REPOSITORIES = 10
 # What the traces of production registries share (Anwar et al., FAST '18): nine requests in ten read, most of them
 # manifests; layer sizes are log-normal with two thirds below 1 MB.

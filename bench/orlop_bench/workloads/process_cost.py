@@ -27,17 +27,23 @@ def start(plan: Plan) -> Iterator[Figure]:
         "RSS when idle", "MiB", [Target(ORLOP, at_most=12, promise=ON_DISK)], "a second after the first answer"
     )
     contestants: list[Server] = [*plan.registries, plan.nginx]
-    for turn in plan.turns(first.title, plan.rounds):
+    for _ in plan.turns(first.title, plan.rounds):
         for server in contestants:
             with contextlib.ExitStack() as stack:
                 stack.callback(server.discard)
                 attempt(first.of(server.name), lambda: server.renew() * 1e3)
                 if not first.of(server.name).fault:
                     first.of(server.name).account(server.usage())
-                    if turn < plan.rounds_large:
-                        time.sleep(IDLE_SETTLE_S)
-                        idle.of(server.name).add(server.usage().rss_kib / KIB, server.usage())
+    for _ in plan.turns(idle.title, plan.rounds_large):
+        for server in contestants:
+            with running(server):
+                attempt(idle.of(server.name), lambda: _idle_rss(server), server)
     yield from (first, idle)
+
+
+def _idle_rss(server: Server) -> float:
+    time.sleep(IDLE_SETTLE_S)
+    return server.usage().rss_kib / KIB
 
 
 def connections(plan: Plan) -> Iterator[Figure]:
