@@ -27,7 +27,7 @@
 
 #include "store/store.h"
 
-#define LOCAL_INDEX_NAMES_MIN 1000 /* a directory with no more names is read for each list */
+#define LOCAL_INDEX_NAMES_MIN 100 /* a directory with no more names is read for each list */
 #define LOCAL_INDEX_FOLDERS_MAX 1024
 #define LOCAL_INDEX_BYTES_MAX (64 * 1024 * 1024) /* 100,000 names of the greatest length; a million of 25 bytes */
 

@@ -17,7 +17,7 @@ from orlop import next_link
 pytestmark = pytest.mark.skipif(os.environ.get("ORLOP_TEST_STORE") == "s3", reason="about directories")
 
 MANY = 100_000
-READ_FOR_EACH = 1000  # LOCAL_INDEX_NAMES_MIN: a directory with no more names is read for each page
+READ_FOR_EACH = 100  # LOCAL_INDEX_NAMES_MIN: a directory with no more names is read for each page
 LIST_MEMORY_KIB_MAX = 64 * 1024  # LOCAL_INDEX_BYTES_MAX
 OTHER_MEMORY_KIB_MAX = 16 * 1024  # pages and their answers, in some of the workers at least once
 RELEASE = orlop.release_binary()
