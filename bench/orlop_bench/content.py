@@ -19,14 +19,11 @@ class Body:
     digest: str
 
     def pieces(self, size_max: int) -> Iterator[memoryview]:
-        """The bytes in pieces of size_max, each lying within the mapped file; shorter ones where it begins again."""
-        left = self.size - ENDING_BYTES
-        while left:
-            stretch = self.source.view[: min(left, len(self.source.view))]
-            for begin in range(0, len(stretch), size_max):
-                yield stretch[begin : begin + size_max]
-            left -= len(stretch)
-        yield memoryview(self.ending)
+        """The bytes in pieces of size_max; shorter ones where they do not lie together."""
+        at = 0
+        while piece := self.part(at, size_max):
+            yield piece
+            at += len(piece)
 
     def part(self, at: int, size_max: int) -> memoryview:
         """The bytes from there on, as many as lie together; empty at the end."""
@@ -34,7 +31,7 @@ class Body:
         if at >= beginning:
             return memoryview(self.ending)[at - beginning :][:size_max]
         place = at % len(self.source.view)
-        return self.source.view[place:][: min(size_max, beginning - at)]
+        return self.source.view[place : place + min(size_max, beginning - at)]
 
     def chunks(self, size: int) -> Iterator[bytes]:
         """The bytes in chunks of exactly that size, but for the last."""

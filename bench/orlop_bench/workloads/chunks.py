@@ -27,7 +27,6 @@ BUDGETED = 1000  # of CHUNK_BYTES
 # A peer's time grows with the square of the number: fewer make it harder to be so many times faster, and are sooner
 # done.
 PROMISED, PROMISED_QUICK = BUDGETED, 300
-MANY = 300
 REQUESTS_MAX, WRITTEN_MAX = 1060, 2.05  # of the headline
 PATIENCE, PATIENCE_FULL = 20.5, 60  # a peer is stopped when it has taken so many times longer than orlop
 DELAYS_MS = (10, 30)
@@ -72,7 +71,7 @@ def _chunks(plan: Plan, site: Site, number: int, chunk_bytes: int) -> Iterator[F
 
 def _takes_part(plan: Plan, number: int, turn: int) -> bool:
     """A peer: of many PATCHes it has one round; in a quick run none, they are for orlop's budgets and for the plot."""
-    return number <= MANY or (plan.full and turn == 0)
+    return number <= PROMISED_QUICK or (plan.full and turn == 0)
 
 
 def _round(plan: Plan, server: Server, figure: Figure, number: int, chunk_bytes: int) -> None:

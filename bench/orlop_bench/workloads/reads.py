@@ -74,7 +74,8 @@ def _manifest_on_disk(plan: Plan, site: Site) -> Iterator[Figure]:
 
 def _heads(plan: Plan, contestants: list[tuple[str, Server]], image: client.Image) -> Figure:
     """wrk cannot do these."""
-    figure = Figure("manifest HEAD by tag", "requests/s", [], f"one client, one after another, {HEADS_S:g} s a round; bound by it")
+    note = f"one client, one after another, {HEADS_S:g} s a round; bound by it"
+    figure = Figure("manifest HEAD by tag", "requests/s", [], note)
 
     def head(connection: Connection) -> None:
         answer = connection.request("HEAD", image.target(image.tag), {"Accept": client.MANIFEST_TYPE})
@@ -117,7 +118,7 @@ def _manifest_on_s3(plan: Plan, site: Site) -> Iterator[Figure]:
 
 
 def _wrk_rounds(
-    plan: Plan, figure: Figure, contestants: list, image: client.Image, reference: str, rounds: int, load: dict[str, int]
+    plan: Plan, figure: Figure, contestants: list, image: client.Image, reference: str, rounds: int, load: dict
 ) -> Figure:
     target = image.target(reference)
 
