@@ -14,6 +14,8 @@ need nginx nginx-light
 need docker-registry docker-registry
 need curl curl
 need cc gcc
+need curl-config libcurl4-openssl-dev
+[ -e /usr/include/openssl/evp.h ] || missing="$missing libssl-dev"
 need rclone rclone
 need ceph ceph-common
 need ceph-mon ceph-mon

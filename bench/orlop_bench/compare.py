@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from .report import SUBJECT, number, read_figures
-from .results import Figure
+from .report import number, read_figures
+from .results import SUBJECT, Figure
 
 
 @dataclass(frozen=True)

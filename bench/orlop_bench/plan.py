@@ -13,18 +13,19 @@ from typing import Any
 from . import s3
 from .client import WrongAnswer
 from .content import Source
-from .results import Series
+from .results import Figure, Series
 from .servers import Nginx, Orlop, Server, ServerFailed
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 REPOSITORY = "bench/image"
 
-# What is over sooner than this in all its rounds has more of them.
-SHORT_S, SHORT_S_FULL = 2, 20
+# Figures whose ratios may still be off by more than that share have more rounds, as long as this is not over.
+DOUBT_MAX = 0.06
+PATIENCE_S, PATIENCE_S_FULL = 5, 60
 ROUNDS_MAX = 15
 # A median of several runs is one of more, if they are that short; see timed().
-RUNS_S = 0.3
+RUNS_S = 0.1
 
 ORLOP = "orlop"
 REGISTRY = "docker-registry"
@@ -91,11 +92,13 @@ class Plan:
     say: Callable[[str], None]
     left_out: list[str] = field(default_factory=list)
 
-    def turns(self, title: str, rounds: int) -> Iterator[int]:
-        """The rounds of a figure, said aloud: more than asked for as long as they are short."""
-        end = time.monotonic() + (SHORT_S_FULL if self.full else SHORT_S)
+    def turns(self, title: str, rounds: int, *figures: Figure) -> Iterator[int]:
+        """The rounds of some figures, said aloud: more than asked for while ratios are in doubt and there is time."""
+        end = time.monotonic() + (PATIENCE_S_FULL if self.full else PATIENCE_S)
         turn = 0
-        while turn < rounds or (turn < ROUNDS_MAX and time.monotonic() < end and not self.rounds_fixed):
+        while turn < rounds or (turn < ROUNDS_MAX and not self.rounds_fixed and time.monotonic() < end):
+            if turn >= rounds and max((figure.doubt() for figure in figures), default=0.0) <= DOUBT_MAX:
+                break
             self.say(f"{title}: round {turn + 1}" + (f" of {rounds}" if turn < rounds else ""))
             yield turn
             turn += 1

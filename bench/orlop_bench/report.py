@@ -11,9 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from . import plots
-from .results import Figure, Judgement, Series, Verdict
+from .results import SUBJECT, Figure, Judgement, Series, Verdict
 
-SUBJECT = "orlop"
 PLOTS = "plots"  # folder beside the report
 PROMISES = ("Requests to S3, and bytes", "Local store", "S3 store", "Referrers, tags, catalog")
 # Not figures of a run like this one: counted, or shown over hours, by tests.

@@ -1,11 +1,15 @@
 """Figures, their series of values, and the targets they are held against."""
 
+import math
 import statistics
 from dataclasses import dataclass, field
 from enum import Enum
 
 from .process import Usage
 from .s3 import Traffic
+
+SUBJECT = "orlop"  # what is held against everything else
+ROUNDS_TO_JUDGE = 4  # fewer say nothing of how far rounds lie apart
 
 
 class Verdict(Enum):
@@ -135,6 +139,25 @@ class Figure:
         if not one or not other or not one.valid or not other.valid or not all(other.values):
             return None
         return statistics.median(_ratios(one.values, other.values))
+
+    def doubt(self) -> float:
+        """
+        By what share the ratios may still be off: the standard error of the median of the rounds', the largest of any
+        ratio whose two sides have taken part in all rounds.
+        """
+        pairs = {(SUBJECT, label) for label in self.series} | {(one.subject, one.yardstick) for one in self.targets}
+        return max((self._doubt_of(*pair) for pair in pairs if pair[0] != pair[1]), default=0.0)
+
+    def _doubt_of(self, subject: str, yardstick: str) -> float:
+        one, other = self.series.get(subject), self.series.get(yardstick)
+        if not one or not other or not one.valid or not other.valid or len(one.values) != len(other.values):
+            return 0.0
+        if not all(one.values) or not all(other.values):
+            return 0.0
+        if len(one.values) < ROUNDS_TO_JUDGE:
+            return math.inf
+        logarithms = [math.log(ratio) for ratio in _ratios(one.values, other.values)]
+        return math.sqrt(math.pi / 2 / len(logarithms)) * statistics.stdev(logarithms)
 
     def judge(self) -> list[Judgement]:
         return [self._judge(target) for target in self.targets]

@@ -11,12 +11,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import programs
+
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/lib"))
 
 import rgw  # noqa: E402  (the path is set above)
 
-PROXY_SOURCE = TOP / "bench/s3delay.c"
 REMOVED_BYTES = 12 << 30
 FREE_SHARE = 4  # no more than one part in so many of the disk
 QUIET_S = 0.05
@@ -74,13 +75,6 @@ def signed_headers(method: str, host: str, path: str, query: str = "") -> dict[s
     credential = f"Credential={ACCESS_KEY}/{scope}"
     authorization = f"AWS4-HMAC-SHA256 {credential}, SignedHeaders={names}, Signature={key.hex()}"
     return {name: value for name, value in fields.items() if name != "host"} | {"Authorization": authorization}
-
-
-def build_proxy(directory: Path) -> Path:
-    program = directory / "s3delay"
-    command = ["cc", "-std=c17", "-O2", "-pthread", "-o", str(program), str(PROXY_SOURCE)]
-    subprocess.run(command, check=True)
-    return program
 
 
 class Proxy:
@@ -172,7 +166,7 @@ class Store:
         self._thrown_away_bytes = 0
 
     def __enter__(self) -> "Store":
-        program = build_proxy(self.directory)
+        program = programs.build("s3delay", self.directory)
         self.gateway = rgw.Rgw(self._next_port(), self._next_port(), "bluestore", base=self.directory)
         self._program = program
         self.gateway.__enter__()

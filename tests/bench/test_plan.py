@@ -12,7 +12,7 @@ sys.path.insert(0, str(BENCH))
 from orlop_bench import plan as plans  # noqa: E402
 from orlop_bench import s3  # noqa: E402
 from orlop_bench.content import ENDING_BYTES, Comparison, Source  # noqa: E402
-from orlop_bench.results import Series  # noqa: E402
+from orlop_bench.results import Figure, Series, Target  # noqa: E402
 
 MIB = 1 << 20
 
@@ -34,22 +34,43 @@ def make_plan(tmp_path, **settings):
 
 
 @pytest.mark.parametrize(
-    "asked, round_s, settings, rounds",
+    "asked, round_s, other, settings, rounds",
     [
-        (2, 60, {}, 2),
-        (2, 0.6 * plans.SHORT_S, {}, 2),
-        (1, 0.6 * plans.SHORT_S, {}, 2),
-        (2, 0.001, {}, plans.ROUNDS_MAX),
-        (2, 0.001, {"rounds_fixed": True}, 2),
-        (2, 1.5 * plans.SHORT_S, {"full": True}, 7),
+        (2, 60, [1, 2], {}, 2),  # no time for more
+        (2, 0.3 * plans.PATIENCE_S, [1, 2], {}, 4),
+        (2, 0.001, [1, 2], {}, plans.ROUNDS_MAX),
+        (2, 0.001, [1, 2], {"rounds_fixed": True}, 2),
+        (2, 1.5 * plans.PATIENCE_S, [1, 2], {"full": True}, 5),
+        (2, 0.001, [1], {}, 4),  # the rounds agree
+        (6, 0.001, [1], {}, 6),
+        (2, 0.001, [], {}, 2),  # nobody beside it
+        (2, 0.001, [0], {}, 2),  # no ratio
     ],
 )
-def test_what_is_short_has_more_rounds(tmp_path, clock, asked, round_s, settings, rounds):
+def test_rounds_are_more_while_ratios_are_in_doubt(tmp_path, clock, asked, round_s, other, settings, rounds):
     plan, done = make_plan(tmp_path, **settings), []
-    for turn in plan.turns("figure", asked):
+    figure = Figure("figure", "ms", [])
+    for turn in plan.turns("figure", asked, figure):
         done.append(turn)
+        figure.of("orlop").add(1)
+        if other:
+            figure.of("other").add(other[turn % len(other)])
         clock.s += round_s
     assert done == list(range(rounds))
+
+
+def test_doubt_is_that_of_the_least_certain_ratio():
+    figure = Figure("figure", "ms", [Target("many", "few")])
+    for value in (1, 1.1, 1, 1.1):
+        for label in ("orlop", "other", "sits out", "many"):
+            figure.of(label).add(value)
+        figure.of("few").add(1)
+    del figure.of("sits out").values[1:]
+    assert figure.doubt() == pytest.approx(1.2533 * 0.05503 / 2, rel=1e-3), "many over few"
+    figure.of("few").fault = "void"
+    assert figure.doubt() == 0
+    figure.of("other").values[:] = (1, 2, 1, 4)
+    assert figure.doubt() > plans.DOUBT_MAX
 
 
 @pytest.mark.parametrize(

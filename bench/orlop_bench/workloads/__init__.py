@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from ..plan import Plan
 from ..results import Figure
-from . import budgets, chunks, lists, parallel, process_cost, push, reads, referrers, resume
+from . import budgets, chunks, lists, mixed, parallel, process_cost, push, reads, referrers, resume
 
 WORKLOADS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "start": process_cost.start,
@@ -22,5 +22,5 @@ WORKLOADS: dict[str, Callable[[Plan], Iterator[Figure]]] = {
     "lists": lists.lists,
     "resume": resume.resume,
     "parallel": parallel.pushes,
-    "mixed": parallel.mixed,
+    "mixed": mixed.mixed,
 }

@@ -26,7 +26,7 @@ CHUNK_BYTES = 64 * KIB
 BUDGETED = 1000  # of CHUNK_BYTES
 # A peer's time grows with the square of the number: fewer make it harder to be so many times faster, and are sooner
 # done.
-PROMISED, PROMISED_QUICK = BUDGETED, 300
+PROMISED, PROMISED_QUICK = BUDGETED, 200
 REQUESTS_MAX, WRITTEN_MAX = 1060, 2.05  # of the headline
 PATIENCE, PATIENCE_FULL = 20.5, 60  # a peer is stopped when it has taken so many times longer than orlop
 DELAYS_MS = (10, 30)
@@ -60,7 +60,7 @@ def _chunks(plan: Plan, site: Site, number: int, chunk_bytes: int) -> Iterator[F
         growth=None if site.delay_ms else Growth(f"PATCHes of {size} on {site.name}", "PATCHes", number, views),
     )  # fmt: skip
     with site.delayed():
-        for turn in plan.turns(figure.title, plan.rounds_slow):
+        for turn in plan.turns(figure.title, plan.rounds_slow, figure):
             for server in site.registries:
                 if server is site.orlop or _takes_part(plan, number, turn):
                     _round(plan, server, figure, number, chunk_bytes)

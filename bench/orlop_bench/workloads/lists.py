@@ -10,7 +10,7 @@ from ..results import Figure, Growth, Target
 from ..servers import Server
 
 PUSHERS = 8
-LISTINGS, PAGES = 5, 9
+LISTINGS, PAGES = 3, 5
 PAGE = 100
 PUSHED_MAX = 100  # more are made in orlop's directory: it is their number that matters
 COUNTS_DISK = (100, 1000, 10_000, 100_000)
@@ -18,6 +18,7 @@ COUNTS_S3, COUNTS_S3_QUICK = (100, 1000), (30, 100)
 COUNT_PEERS, COUNT_PEERS_QUICK = 1000, 100
 
 TAGS, REPOSITORIES = "tags", "repositories"
+DIGITS = 6  # in their names
 
 
 def lists(plan: Plan) -> Iterator[Figure]:
@@ -34,24 +35,32 @@ def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterato
     for count in counts if site.store else ():
         title = f"{count:,} {what} on {site.name}: a page of {PAGE}: requests"
         requests[count] = Figure(title, "requests", [Target(ORLOP, at_most=1, promise=LISTS)])
-    for server in site.registries:
-        try:
-            with running(server):
-                made = 0
-                for count in counts:
-                    plan.say(f"{count:,} {what} on {site.name}: {server.name}")
-                    if server is not site.orlop and count > (COUNT_PEERS if plan.full else COUNT_PEERS_QUICK):
-                        break
-                    _make(site, server, what, made, count)
-                    made = count
+    of_peers = COUNT_PEERS if plan.full else COUNT_PEERS_QUICK
+    with running(*site.registries):
+        made = 0
+        for count in counts:
+            figures = [table[count] for table in (pages, wholes, requests) if count in table]
+            servers = [server for server in site.registries if server is site.orlop or count <= of_peers]
+            title = f"{count:,} {what} on {site.name}"
+            for server in servers:
+                plan.say(f"{title}: {server.name} gets them")
+                _attempt(server, figures, lambda: _make(site, server, what, made, count))
+            for _ in plan.turns(title, plan.rounds, *figures[:2]):
+                for server in servers:
                     _measure(server, what, count, pages, wholes, requests)
-        except FAILURES as error:
-            for figure in (*pages.values(), *wholes.values(), *requests.values()):
-                if not figure.of(server.name).values:
-                    figure.of(server.name).fault = fault_text(error)
+            made = count
     yield from (*pages.values(), *wholes.values(), *requests.values())
     if not site.store:
         yield _growth(what, pages, counts[-1])
+
+
+def _attempt(server: Server, figures: list[Figure], run: Callable[[], None]) -> None:
+    """What goes wrong voids the figures."""
+    try:
+        run()
+    except FAILURES as error:
+        for figure in figures:
+            figure.of(server.name).fault = fault_text(error)
 
 
 def _figure(site: Site, what: str, count: int, view: str, times: int) -> Figure:
@@ -90,22 +99,20 @@ def _push_repositories(server: Server, mine: range) -> None:
 def _make_files(server: Server, what: str, first: int, end: int) -> None:
     """Entries as orlop writes them, by linking the first one's file."""
     if what == TAGS:
-        folder = server.store / "repos" / REPOSITORY / "_tags"
-        name = _tag
+        prefix = f"{server.store}/repos/{REPOSITORY}/_tags/{_tag(0)[:-DIGITS]}"
     else:
-        folder = server.store / "names"
-        name = lambda number: _repository(number).replace("/", ".")  # noqa: E731
+        prefix = f"{server.store}/names/{_repository(0).replace('/', '.')[:-DIGITS]}"
     for number in range(first, end):
         # Within the number of links that a file of ext4 may have.
-        os.link(folder / name(number // 1000), folder / name(number))
+        os.link(f"{prefix}{number // 1000:0{DIGITS}}", f"{prefix}{number:0{DIGITS}}")
 
 
 def _tag(number: int) -> str:
-    return f"t{number:06}"
+    return f"t{number:0{DIGITS}}"
 
 
 def _repository(number: int) -> str:
-    return f"bench/r{number:06}"
+    return f"bench/r{number:0{DIGITS}}"
 
 
 def _measure(server: Server, what: str, count: int, pages: dict, wholes: dict, requests: dict) -> None:
@@ -117,19 +124,17 @@ def _measure(server: Server, what: str, count: int, pages: dict, wholes: dict, r
         if count in wholes:
             _one(server, wholes[count], LISTINGS, lambda: client.pages_of(connection, target), what, count)
         _one(server, pages[count], PAGES, lambda: [connection.request("GET", page).expect("GET", 200)], what, here)
-        if count in requests:
-            traffic = pages[count].of(server.name).traffic
-            if traffic:
-                requests[count].of(server.name).add(traffic[-1].requests)
+        series = pages[count].of(server.name)
+        if count in requests and series.valid:
+            requests[count].of(server.name).add(series.traffic[-1].requests)
 
 
 def _one(server: Server, figure: Figure, times: int, run: Callable[[], list[Answer]], what: str, count: int) -> None:
     """A wrong answer voids this figure alone."""
     series = figure.of(server.name)
-    try:
-        timed(series, server, times, run, lambda answers: client.check_pages(answers, what, count))
-    except FAILURES as error:
-        series.fault = fault_text(error)
+    if not series.fault:
+        check = lambda answers: client.check_pages(answers, what, count)  # noqa: E731
+        _attempt(server, [figure], lambda: timed(series, server, times, run, check))
 
 
 def _growth(what: str, pages: dict[int, Figure], largest: int) -> Figure:

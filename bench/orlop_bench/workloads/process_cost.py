@@ -27,14 +27,14 @@ def start(plan: Plan) -> Iterator[Figure]:
         "RSS when idle", "MiB", [Target(ORLOP, at_most=12, promise=ON_DISK)], "a second after the first answer"
     )
     contestants: list[Server] = [*plan.registries, plan.nginx]
-    for _ in plan.turns(first.title, plan.rounds):
+    for _ in plan.turns(first.title, plan.rounds, first):
         for server in contestants:
             with contextlib.ExitStack() as stack:
                 stack.callback(server.discard)
                 attempt(first.of(server.name), lambda: server.renew() * 1e3)
                 if not first.of(server.name).fault:
                     first.of(server.name).account(server.usage())
-    for _ in plan.turns(idle.title, plan.rounds_large):
+    for _ in plan.turns(idle.title, plan.rounds_large, idle):
         for server in contestants:
             with running(server):
                 attempt(idle.of(server.name), lambda: _idle_rss(server), server)

@@ -73,7 +73,7 @@ def _push_headline(plan: Plan, site: Site) -> Iterator[Figure]:
     }  # fmt: skip
     for way in () if plan.full else (IN_CHUNKS,) if on_disk else (IN_CHUNKS, SINGLE):
         del wholes[way]
-    for turn in plan.turns(f"push of {size} to {site.name}", plan.rounds):
+    for turn in plan.turns(f"push of {size} to {site.name}", plan.rounds, patch, *wholes.values()):
         for way, whole in wholes.items():
             if way != DOCKERS_WAY and turn >= plan.rounds_large:
                 continue
@@ -153,12 +153,12 @@ def _push_sizes(plan: Plan, site: Site) -> Iterator[Figure]:
     if plan.full:
         sizes, ways = (64 * MIB, 256 * MIB, 1 * GIB, 4 * GIB, 10 * GIB), list(WAYS)
     else:
-        sizes, ways = (16 * MIB, 64 * MIB, 256 * MIB) if site is plan.disk else (16 * MIB, 64 * MIB), [DOCKERS_WAY]
+        sizes, ways = (16 * MIB, 64 * MIB), [DOCKERS_WAY]
     for way in ways:
         for size in sizes:
             growth = Growth(f"push to {site.name}: {way}", "MiB", size // MIB)
             figure = Figure(f"time to push {size_text(size)} to {site.name}: {way}", "s", [], growth=growth)
-            for turn in plan.turns(figure.title, 1 if size > GIB else plan.rounds_slow):
+            for turn in plan.turns(figure.title, 1 if size > GIB else plan.rounds_slow, figure):
                 for server in site.registries:
                     _push_round(plan, server, (figure,), WAYS[way], size, turn == 0, rate=False)
             yield figure
@@ -168,7 +168,7 @@ def _push_further(plan: Plan, site: Site) -> Figure:
     size = plan.blob_bytes if plan.full else min(plan.blob_bytes, 64 * MIB)
     figure = Figure(f"push of {size_text(size)} to {site.name}: {DOCKERS_WAY}", "MiB/s", [], "first byte to 201")
     with site.delayed():
-        for turn in plan.turns(figure.title, plan.rounds_slow):
+        for turn in plan.turns(figure.title, plan.rounds_slow, figure):
             for server in site.registries:
                 _push_round(plan, server, (figure,), client.push_chunked, size, turn == 0)
     return figure
@@ -190,7 +190,7 @@ def _commit(plan: Plan, site: Site, small_bytes: int, large_bytes: int) -> Figur
         [Target(f"{ORLOP} {large}", f"{ORLOP} {small}", at_most=2, promise=promise)],
         "after the PATCH has been written back (sync)",
     )  # fmt: skip
-    for turn in plan.turns(f"{figure.title}, {large}", plan.rounds):
+    for turn in plan.turns(f"{figure.title}, {large}", plan.rounds, figure):
         for server in site.registries:
             if server is not site.orlop and (not plan.full or turn >= REGISTRY_COMMIT_ROUNDS):
                 continue  # for comparison, and its PATCH takes long

@@ -92,7 +92,7 @@ def _heads(plan: Plan, contestants: list[tuple[str, Server]], image: client.Imag
             heads += HEADS_PER_CONNECTION
         return heads / (now - begin)
 
-    for _ in plan.turns(figure.title, plan.rounds):
+    for _ in plan.turns(figure.title, plan.rounds, figure):
         for label, server in contestants:
             attempt(figure.of(label), lambda: measure(server), server)
     return figure
@@ -110,10 +110,11 @@ def _manifest_on_s3(plan: Plan, site: Site) -> Iterator[Figure]:
         ):
             promised = kind == "tag" and not site.delay_ms
             targets = [Target(ORLOP, REGISTRY, at_least=5, promise=ON_S3)] if promised else []
-            note = f"{MANY} keep-alive connections, {plan.wrk_s(site)} s a round; {MANIFEST_BYTES} bytes"
+            connections = MANY if promised else CONNECTIONS
+            note = f"{connections} keep-alive connections, {plan.wrk_s(site)} s a round; {MANIFEST_BYTES} bytes"
             figure = Figure(f"manifest GET by {kind} on {site.name}", "requests/s", targets, note)
-            load = {"threads": 1, "connections": MANY, "seconds": plan.wrk_s(site)}
-            rounds = plan.rounds_slow if site.delay_ms else plan.rounds_large
+            load = {"threads": 1, "connections": connections, "seconds": plan.wrk_s(site)}
+            rounds = plan.rounds_large if promised else plan.rounds_slow
             yield _wrk_rounds(plan, figure, contestants, image, reference, rounds, load)
 
 
@@ -129,7 +130,7 @@ def _wrk_rounds(
         _check_manifest(server, target, image)
         return rate
 
-    for _ in plan.turns(figure.title, rounds):
+    for _ in plan.turns(figure.title, rounds, figure):
         for label, server in contestants:
             attempt(figure.of(label), lambda: measure(server), server)
     return figure
@@ -179,7 +180,7 @@ def _blob_on_disk(plan: Plan, site: Site) -> Figure:
 
         for server in contestants:
             attempt(Series("warm-up"), lambda: get(server))
-        for _ in plan.turns(figure.title, plan.rounds):
+        for _ in plan.turns(figure.title, plan.rounds, figure):
             for server in contestants:
                 attempt(figure.of(server.name), lambda: get(server), server)
         _read_back(figure, contestants, target, body)
@@ -211,7 +212,7 @@ def _blob_on_s3(plan: Plan, site: Site) -> Figure:
             for server in site.registries
         ]
         getters.insert(1, (CURL, lambda: yardsticks.curl(straight, body.size, signed=True), None))
-        for _ in plan.turns(figure.title, plan.rounds_large):
+        for _ in plan.turns(figure.title, plan.rounds_large, figure):
             for label, get, server in getters:
                 attempt(figure.of(label), get, server)
         _read_back(figure, site.registries, target, body)
@@ -231,10 +232,10 @@ def _many_readers(plan: Plan, site: Site) -> Iterator[Figure]:
                 server.path(client.blob_target(REPOSITORY, blob.digest)).write_bytes(b"".join(blob.pieces(MIB)))
             for server in site.registries:
                 client.push_single(server.port, REPOSITORY, blob)
-        few, many = (plan.rounds, plan.rounds) if site is plan.disk else (plan.rounds_slow, plan.rounds_large)
-        for title, blob, length, connections, headers, rounds in (
-            (f"blob GET of a range of {size_text(RANGE_BYTES)}", body, RANGE_BYTES, 8, (ranges,), few),
-            (f"{MANY} blob GETs of {size_text(SMALL_BYTES)} at once", small, SMALL_BYTES, MANY, (), many),
+        rounds = plan.rounds if site is plan.disk else plan.rounds_slow
+        for title, blob, length, connections, headers in (
+            (f"blob GET of a range of {size_text(RANGE_BYTES)}", body, RANGE_BYTES, 8, (ranges,)),
+            (f"{MANY} blob GETs of {size_text(SMALL_BYTES)} at once", small, SMALL_BYTES, MANY, ()),
         ):
             note = f"{connections} keep-alive connections, {plan.wrk_s(site)} s a round"
             figure = Figure(f"{title} on {site.name}", "MiB/s", [], note)
@@ -247,7 +248,7 @@ def _many_readers(plan: Plan, site: Site) -> Iterator[Figure]:
                 )  # fmt: skip
                 return wrk.rate(found, length, connections) * length / MIB
 
-            for _ in plan.turns(figure.title, rounds):
+            for _ in plan.turns(figure.title, rounds, figure):
                 for server in [*site.registries[:1], *nginx, *site.registries[1:]]:
                     attempt(figure.of(server.name), lambda: measure(server), server)
             yield figure

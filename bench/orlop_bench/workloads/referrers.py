@@ -2,7 +2,8 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 from .. import client, s3
 from ..client import Connection, WrongAnswer
@@ -23,13 +24,26 @@ from ..results import Figure, Growth, Series, Target
 from ..servers import Server
 
 PUSHERS = 8
-LISTINGS = 5
+LISTINGS = 3
 CHANGED_EACH = 20  # of so many referrers one is deleted and one pushed between two listings
 SBOM, SBOM_EACH = "application/vnd.bench.sbom", 10  # every tenth is one
 LIST_REQUESTS_WARM = {1: 2, 10: 2, 100: 3, 1000: 4, 10_000: 20}
 LIST_REQUESTS_COLD_BEYOND = 20
 DELAY_MS = 2
 ONE_BY_ONE, RESTARTED = "one GET each, straight from S3", f"{ORLOP}, restarted"
+
+
+COLD, LISTED_AGAIN = "list, cold", ("list again", "list with filter")
+
+
+@dataclass
+class _Holder:
+    """A registry with the subject."""
+
+    server: Server
+    subject: client.Image
+    blobs: list[bytes]
+    pushed: list[client.Image] = field(default_factory=list)  # referrers that may be deleted
 
 
 def referrers(plan: Plan) -> Iterator[Figure]:
@@ -46,12 +60,13 @@ class _Table:
     def __init__(self, plan: Plan, site: Site, counts: list[int]) -> None:
         self.plan, self.site, self.counts = plan, site, counts
         self.figures: dict[tuple[str, int], Figure] = {}
-        self.pushed: list[client.Image] = []  # of those that may be deleted
+        self.holders: list[_Holder] = []
+        again, filtered = LISTED_AGAIN
         notes = {
             "push": f"{PUSHERS} clients at once",
-            "list, cold": "by a process that was started for it, on warm connections",
-            "list again": f"median of {LISTINGS} or more",
-            "list with filter": f"every tenth fits; median of {LISTINGS} or more",
+            COLD: "by a process that was started for it, on warm connections",
+            again: f"median of {LISTINGS} or more",
+            filtered: f"every tenth fits; median of {LISTINGS} or more",
         }
         for what, note in notes.items():
             for count in counts:
@@ -77,38 +92,53 @@ class _Table:
                 self.figures[f"{what}: requests", count] = Figure(title, "requests", targets)
 
     def fill(self) -> Iterator[Figure]:
-        for server in self.site.registries:
-            with running(server):
-                try:
-                    yield from self._fill_for(server)
-                except FAILURES as error:
-                    for figure in self.figures.values():
-                        if not figure.of(server.name).values:
-                            figure.of(server.name).fault = fault_text(error)
+        with running(*self.site.registries):
+            registries = self.site.registries
+            self.holders = [_Holder(server, *client.make_image(REPOSITORY, "subject")) for server in registries]
+            self._each(0, self._begin)
+            pushed = 0
+            for count in self.counts:
+                title = f"{count:,} referrers on {self.site.name}"
+                self.plan.say(f"{title}: push")
+                self._each(count, lambda holder: self._push(holder, pushed, count))
+                pushed = count
+                self._each(count, lambda holder: self._list_cold(holder, count))
+                listings = [self.figures[what, count] for what in LISTED_AGAIN]
+                for _ in self.plan.turns(title, self.plan.rounds, *listings):
+                    self._each(count, lambda holder: self._list_again(holder, count))
+                if self.site.store and count >= CHANGED_EACH:
+                    self.plan.say(f"{title}: changes")
+                    self._each(count, lambda holder: self._change(holder, count))
+            mine = [holder for holder in self.holders if holder.server is self.site.orlop]
+            if mine and self.site.store:
+                yield self._beside_one_by_one(mine[0].server, mine[0].subject, self.counts[-1])
         yield from self.figures.values()
         if self.site is self.plan.disk:
             yield self._growth()
 
-    def _fill_for(self, server: Server) -> Iterator[Figure]:
-        self.pushed.clear()
-        subject, blobs = client.make_image(REPOSITORY, "subject")
-        client.push_image(server.port, subject, blobs)
-        with Connection(server.port) as connection:
+    def _each(self, count: int, run: Callable[["_Holder"], None]) -> None:
+        """In turn. Who fails takes no further part: figures of that count, and those it has no values of, are void."""
+        for holder in list(self.holders):
+            try:
+                run(holder)
+            except FAILURES as error:
+                self.holders.remove(holder)
+                for (_, of_count), figure in self.figures.items():
+                    series = figure.of(holder.server.name)
+                    if of_count == count or not series.values:
+                        series.fault = fault_text(error)
+
+    def _begin(self, holder: "_Holder") -> None:
+        port, subject = holder.server.port, holder.subject
+        client.push_image(port, subject, holder.blobs)
+        with Connection(port) as connection:
             if connection.request("GET", f"/v2/{REPOSITORY}/referrers/{subject.digest}").status == 404:
                 raise WrongAnswer("it has no referrers API (404)")
             client.check_referrers(client.referrers_of(connection, subject), 0)
-        pushed = 0
-        for count in self.counts:
-            self.plan.say(f"{count:,} referrers on {self.site.name}: {server.name}")
-            self._push(server, subject, pushed, count)
-            pushed = count
-            self._list(server, subject, count)
-            if self.site.store and count >= CHANGED_EACH:
-                self._change(server, subject, count)
-        if server is self.site.orlop and self.site.store:
-            yield self._beside_one_by_one(server, subject, self.counts[-1])
 
-    def _push(self, server: Server, subject: client.Image, first: int, end: int) -> None:
+    def _push(self, holder: "_Holder", first: int, end: int) -> None:
+        server, subject = holder.server, holder.subject
+
         def push(mine: range) -> None:
             with Connection(server.port) as connection:
                 for number in mine:
@@ -116,7 +146,7 @@ class _Table:
                     image, reference = client.make_referrer(subject, kind)
                     client.put_manifest(connection, image, reference)
                     if kind != SBOM:
-                        self.pushed.append(image)
+                        holder.pushed.append(image)
 
         with Connection(server.port) as connection:
             client.put_blob(connection, REPOSITORY, client.EMPTY_JSON)
@@ -126,31 +156,45 @@ class _Table:
         rate = (end - first) / (time.perf_counter() - begin)
         self.figures["push", end].of(server.name).add(rate, server.usage_since_mark())
 
-    def _list(self, server: Server, subject: client.Image, count: int) -> None:
+    def _list_cold(self, holder: "_Holder", count: int) -> None:
+        """Once: it may leave something in the store that makes the next one quicker."""
+        server, subject = holder.server, holder.subject
         server.stop()
         server.start()
-        sboms = -(-count // SBOM_EACH)
         with Connection(server.port) as connection:
             for _ in range(2):
                 connection.request("GET", subject.target(subject.digest)).expect("GET of the subject", 200)
-            for what, times, kind, expected in (
-                ("list, cold", 1, "", count),
-                ("list again", LISTINGS, "", count),
-                ("list with filter", LISTINGS, SBOM, sboms),
-            ):
-                series = self.figures[what, count].of(server.name)
-                list_them = lambda: client.referrers_of(connection, subject, kind)  # noqa: E731
-                timed(series, server, times, list_them, lambda answers: client.check_referrers(answers, expected))
-                counted = self.figures.get((f"{what}: requests", count))
-                if counted and series.traffic:
-                    counted.of(server.name).add(series.traffic[-1].requests)
+            self._list(holder, connection, COLD, count, 1, count)
 
-    def _change(self, server: Server, subject: client.Image, count: int) -> None:
+    def _list_again(self, holder: "_Holder", count: int) -> None:
+        again, filtered = LISTED_AGAIN
+        with Connection(holder.server.port) as connection:
+            self._list(holder, connection, again, count, LISTINGS, count)
+            self._list(holder, connection, filtered, count, LISTINGS, -(-count // SBOM_EACH), SBOM)
+
+    def _list(
+        self,
+        holder: "_Holder",
+        connection: Connection,
+        what: str,
+        count: int,
+        times: int,
+        expected: int,
+        kind: str = "",
+    ) -> None:
+        series = self.figures[what, count].of(holder.server.name)
+        list_them = lambda: client.referrers_of(connection, holder.subject, kind)  # noqa: E731
+        timed(series, holder.server, times, list_them, lambda answers: client.check_referrers(answers, expected))
+        counted = self.figures.get((f"{what}: requests", count))
+        if counted and series.traffic:
+            counted.of(holder.server.name).add(series.traffic[-1].requests)
+
+    def _change(self, holder: "_Holder", count: int) -> None:
         """A tenth changes: half of that is deleted, half pushed. The next listing may cost a request for each."""
-        changes = count // CHANGED_EACH
+        server, subject, changes = holder.server, holder.subject, count // CHANGED_EACH
         with Connection(server.port) as connection:
             client.check_referrers(client.referrers_of(connection, subject), count)
-            for image in [self.pushed.pop() for _ in range(changes)]:
+            for image in [holder.pushed.pop() for _ in range(changes)]:
                 connection.request("DELETE", image.target(image.digest)).expect("DELETE of a referrer", 202)
             for _ in range(changes):
                 image, reference = client.make_referrer(subject)
@@ -186,7 +230,7 @@ class _Table:
                 timed(figure.of(label), server, times, list_them, check, mark=False)
 
         with far.delayed():
-            for _ in self.plan.turns(figure.title, self.plan.rounds_large):
+            for _ in self.plan.turns(figure.title, self.plan.rounds_large, figure):
                 measure(ORLOP, LISTINGS)
                 server.stop()
                 server.start()

@@ -12,6 +12,7 @@ from ..servers import Server
 BLOB_BYTES = 96 * MIB
 CHUNK_BYTES = 8 * MIB
 KILLED_AT = 9  # chunk, in its middle
+RECEIVED_S = 0.3  # until the server has taken in all that was sent
 
 
 def resume(plan: Plan) -> Iterator[Figure]:
@@ -26,7 +27,7 @@ def _resume(plan: Plan, site: Site) -> Iterator[Figure]:
         f"resume after a kill on {site.name}: restart to 201", "s", [],
         f"{way}; from the restarted server's first answer",
     )  # fmt: skip
-    for _ in plan.turns(again.title, plan.rounds_large if site is plan.disk else plan.rounds_slow):
+    for _ in plan.turns(again.title, plan.rounds_large if site is plan.disk else plan.rounds_slow, again, finish):
         for server in site.registries:
             body = plan.source.body(BLOB_BYTES)
             data = b"".join(body.chunks(CHUNK_BYTES))
@@ -57,6 +58,7 @@ def _killed_and_resumed(server: Server, data: bytes, digest: str) -> tuple[float
             upload = client.patch_at(connection, upload, begin, data[begin : begin + CHUNK_BYTES])
         sent = at + CHUNK_BYTES // 2
         connection.begin_patch(upload, at, data[at:sent], CHUNK_BYTES)
+        time.sleep(RECEIVED_S)
         server.kill()
     server.start()
     server.mark()
