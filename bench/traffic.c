@@ -36,6 +36,7 @@
 enum {
     entries_max = 256, // images, layers, sizes: of each
     clients_max = 256,
+    seconds_max = 3600,
     samples_max = 1 << 20, // of a client; it stops there
     text_bytes = 2048,     // a URL, a header's value
     ending_bytes = 64,     // by which pushed layers differ
@@ -460,24 +461,32 @@ static void make_pushed_bytes(void)
         memcpy(pushed_bytes + at, pushed_bytes, random_bytes);
 }
 
+static unsigned number_of(const char *what, const char *text, unsigned most)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+    if (end == text || *end || value < 1 || value > most)
+        fail("%s: %s is not a number from 1 to %u", what, text, most);
+    return (unsigned) value;
+}
+
 int main(int count, char **arguments)
 {
     if (count != 6)
         fail("traffic PORT CLIENTS SECONDS SEED FILE");
-    port = (unsigned) atoi(arguments[1]);
-    unsigned clients = (unsigned) atoi(arguments[2]);
-    if (clients < 1 || clients > clients_max)
-        fail("1 to %d clients", clients_max);
+    port = number_of("PORT", arguments[1], UINT16_MAX);
+    unsigned clients = number_of("CLIENTS", arguments[2], clients_max);
+    unsigned seconds = number_of("SECONDS", arguments[3], seconds_max);
+    unsigned seed = number_of("SEED", arguments[4], INT32_MAX);
     curl_global_init(CURL_GLOBAL_DEFAULT);
     make_pushed_bytes();
     read_file(arguments[5]);
 
     static struct client all[clients_max];
-    uint64_t seed = strtoull(arguments[4], NULL, 10);
-    end_s = now_s() + atof(arguments[3]);
+    end_s = now_s() + seconds;
     for (unsigned number = 0; number < clients; number++) {
         struct client *client = &all[number];
-        client->lot = (seed + number + 1) * 0x9E3779B97F4A7C15;
+        client->lot = ((uint64_t) seed + number) * 0x9E3779B97F4A7C15;
         client->curl = curl_easy_init();
         client->samples = malloc(samples_max * sizeof *client->samples);
         if (!client->curl || !client->samples || pthread_create(&client->thread, NULL, run_client, client) != 0)

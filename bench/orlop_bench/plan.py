@@ -22,7 +22,7 @@ REPOSITORY = "bench/image"
 
 # Figures whose ratios may still be off by more than that share have more rounds, as long as this is not over.
 DOUBT_MAX = 0.06
-PATIENCE_S, PATIENCE_S_FULL = 5, 60
+PATIENCE_S, PATIENCE_S_FULL = 5, 20
 ROUNDS_MAX = 15
 # A median of several runs is one of more, if they are that short; see timed().
 RUNS_S = 0.1

@@ -26,6 +26,12 @@ void s3_session_key(const char *id, uint32_t sequence, char *out)
     (void) snprintf(out, S3_SESSION_KEY_BYTES_MAX, "uploads/%s/%08u", id, (unsigned) sequence);
 }
 
+/* Of all names of an upload's checkpoints. out has S3_SESSION_KEY_BYTES_MAX. */
+static void session_prefix(const char *id, char *out)
+{
+    (void) snprintf(out, S3_SESSION_KEY_BYTES_MAX, "uploads/%s/", id);
+}
+
 /* ---- an upload's memory ---- */
 
 struct s3_upload *s3_upload_new(struct store *store, const char *id)
@@ -133,7 +139,7 @@ static bool newest_entry(void *arg, const char *key, bool is_prefix, uint64_t si
 static enum err_code newest_find(struct s3 *s3, const char *id, const char *after, struct newest *out, struct err *err)
 {
     char prefix[S3_SESSION_KEY_BYTES_MAX];
-    (void) snprintf(prefix, sizeof(prefix), "uploads/%s/", id);
+    session_prefix(id, prefix);
     struct s3_listing listing = {.prefix = prefix, .after = after, .fn = newest_entry, .arg = out};
     return s3_list_all(s3, &listing, NULL, err);
 }
@@ -338,7 +344,7 @@ enum err_code s3_session_delete_unread(struct s3 *s3, const char *id, struct err
     auto_mem struct names_of_session *names = malloc(sizeof(*names));
     if (!names)
         return err_set(err, ERR_NO_MEMORY, "out of memory");
-    (void) snprintf(prefix, sizeof(prefix), "uploads/%s/", id);
+    session_prefix(id, prefix);
     struct s3_listing listing = {.prefix = prefix, .fn = delete_entry, .arg = names};
     do {
         names->count = 0;

@@ -40,7 +40,7 @@ def make_plan(tmp_path, **settings):
         (2, 0.3 * plans.PATIENCE_S, [1, 2], {}, 4),
         (2, 0.001, [1, 2], {}, plans.ROUNDS_MAX),
         (2, 0.001, [1, 2], {"rounds_fixed": True}, 2),
-        (2, 1.5 * plans.PATIENCE_S, [1, 2], {"full": True}, 5),
+        (2, 0.3 * plans.PATIENCE_S_FULL, [1, 2], {"full": True}, 4),
         (2, 0.001, [1], {}, 4),  # the rounds agree
         (6, 0.001, [1], {}, 6),
         (2, 0.001, [], {}, 2),  # nobody beside it

@@ -20,7 +20,7 @@ SHARES = {"manifest GET": 40, "manifest HEAD": 20, "blob GET": 20, "blob push": 
 
 
 class Registry(http.server.BaseHTTPRequestHandler):
-    """One image, one layer; what is pushed is looked at. spoil(operation, status, headers, body) may change an answer."""
+    """One image, one layer; what is pushed is looked at. spoil(operation, status, headers, body) changes an answer."""
 
     protocol_version = "HTTP/1.1"
     image: client.Image

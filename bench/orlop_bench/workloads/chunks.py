@@ -28,7 +28,7 @@ BUDGETED = 1000  # of CHUNK_BYTES
 # done.
 PROMISED, PROMISED_QUICK = BUDGETED, 200
 REQUESTS_MAX, WRITTEN_MAX = 1060, 2.05  # of the headline
-PATIENCE, PATIENCE_FULL = 20.5, 60  # a peer is stopped when it has taken so many times longer than orlop
+PATIENCE, PATIENCE_FULL = 20.5, 30  # a peer is stopped when it has taken so many times longer than orlop
 DELAYS_MS = (10, 30)
 FURTHER, FURTHER_QUICK = (100, CHUNK_BYTES), (10, CHUNK_BYTES)  # with delays
 
@@ -44,7 +44,7 @@ def chunks(plan: Plan) -> Iterator[Figure]:
 
 def _sizes(plan: Plan) -> dict[int, tuple[int, ...]]:
     if plan.full:
-        return {CHUNK_BYTES: (100, 300, 1000, 2000), 256 * KIB: (100, 300, 1000, 2000), MIB: (100, 300, 1000)}
+        return {CHUNK_BYTES: (100, 300, 1000, 2000), 256 * KIB: (100, 1000), MIB: (100, 1000)}
     return {CHUNK_BYTES: (30, 100, PROMISED_QUICK, BUDGETED)}
 
 

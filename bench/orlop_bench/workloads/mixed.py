@@ -14,7 +14,7 @@ from ..servers import Server
 from ..traffic import OPERATIONS, operation_name
 
 CLIENTS = 16
-ROUND_S, ROUND_S_FULL = 2, 20
+ROUND_S, ROUND_S_FULL = 3, 20
 IMAGES = 10
 LAYERS_EACH = 3
 PUSHED_SIZES = 100
@@ -27,7 +27,7 @@ LAYER_MU = math.log(1e6) - 0.4307 * LAYER_SIGMA  # 0.4307: two thirds of a norma
 LAYER_BYTES_MAX = 16 * MIB
 SEED = 20
 PERCENTS = (50, 90, 99)
-SLOWER_MIN = 10  # answers of a round that must be slower than a quantile for it to be shown
+SLOWER_MIN = 20  # answers of a round that must be slower than a quantile for it to be shown
 
 
 def mixed(plan: Plan) -> Iterator[Figure]:

@@ -1,7 +1,8 @@
 """Large uploads, and the commit apart."""
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from .. import client, yardsticks
 from ..client import PushTimes
@@ -36,11 +37,10 @@ IN_CHUNKS = f"PATCHes of {CHUNK_BYTES // MIB} MiB"
 SINGLE = "POST, single PUT"
 
 
-def _in_chunks(port: int, repository: str, body: Body) -> PushTimes:
-    return client.push_in_chunks(port, repository, body, CHUNK_BYTES)
-
-
-WAYS = {DOCKERS_WAY: client.push_chunked, IN_CHUNKS: _in_chunks, SINGLE: client.push_single}
+WAYS = (DOCKERS_WAY, IN_CHUNKS, SINGLE)
+# A peer in PATCHes of 16 MiB is stopped when it has taken so many times longer than orlop: where each of them copies
+# what is there already, 10 GiB would take days.
+PATIENCE = 4
 
 
 def push(plan: Plan) -> Iterator[Figure]:
@@ -80,7 +80,7 @@ def _push_headline(plan: Plan, site: Site) -> Iterator[Figure]:
             for server in site.registries:
                 figures = (patch, whole) if way == DOCKERS_WAY else (whole,)
                 if on_disk or not plan.sits_out(server, turn):
-                    _push_round(plan, server, figures, WAYS[way], plan.blob_bytes, read=turn == 0)
+                    _push_round(plan, server, figures, way, plan.blob_bytes, read=turn == 0)
                 if way == DOCKERS_WAY and server is site.registries[0]:
                     _yardstick(plan, site, patch, whole, yardstick)
     for whole in wholes.values():
@@ -116,27 +116,34 @@ def _push_round(
     plan: Plan,
     server: Server,
     figures: tuple[Figure, ...],
-    push_one: Callable,
+    way: str,
     size: int,
     read: bool,
     rate: bool = True,
 ) -> None:
     """One push to a fresh server; into figures go that of the PATCH (if there are two) and that of the whole."""
-    times = client.PushTimes()
+    series, orlops = figures[-1].of(server.name), figures[-1].of(ORLOP)
+    if series.note:
+        return  # it was stopped
+    times = PushTimes()
     body = plan.source.body(size)
-    figure_of = (lambda seconds: size / MIB / seconds) if rate else (lambda seconds: seconds)
+    figure_of = (lambda seconds: size / MIB / seconds) if rate else (lambda seconds: seconds)  # its own inverse
+    limit_s = PATIENCE * figure_of(orlops.median) if server.name != ORLOP and orlops.valid else math.inf
 
-    def push_and_check() -> float:
+    def push() -> float:
         nonlocal times
         os.sync()
-        times = push_one(server.port, REPOSITORY, body)
+        try:
+            times = _push(server.port, body, way, limit_s)
+        except client.TooSlow:
+            series.note = "stopped: it is slower than that"
+            return figure_of(limit_s)
         return figure_of(times.whole_s)
 
     with running(server):
-        series = figures[-1].of(server.name)
-        attempt(series, push_and_check, server)
+        attempt(series, push, server)
         target = client.blob_target(REPOSITORY, body.digest)
-        if not series.fault:
+        if not series.fault and not series.note:
             check_after(series, lambda: client.check_blob(server.port, target, body, read))
     if len(figures) == 2:
         patch = figures[0].of(server.name)
@@ -144,6 +151,12 @@ def _push_round(
         patch.cpu_s, patch.rss_peak_kib = series.cpu_s, series.rss_peak_kib
         if not series.fault:
             patch.add(figure_of(times.patch_s))
+
+
+def _push(port: int, body: Body, way: str, limit_s: float) -> PushTimes:
+    if way == IN_CHUNKS:
+        return client.push_in_chunks(port, REPOSITORY, body, CHUNK_BYTES, limit_s)
+    return (client.push_chunked if way == DOCKERS_WAY else client.push_single)(port, REPOSITORY, body)
 
 
 # ---- growth with size, and with distance ----
@@ -160,7 +173,7 @@ def _push_sizes(plan: Plan, site: Site) -> Iterator[Figure]:
             figure = Figure(f"time to push {size_text(size)} to {site.name}: {way}", "s", [], growth=growth)
             for turn in plan.turns(figure.title, 1 if size > GIB else plan.rounds_slow, figure):
                 for server in site.registries:
-                    _push_round(plan, server, (figure,), WAYS[way], size, turn == 0, rate=False)
+                    _push_round(plan, server, (figure,), way, size, turn == 0, rate=False)
             yield figure
 
 
@@ -170,7 +183,7 @@ def _push_further(plan: Plan, site: Site) -> Figure:
     with site.delayed():
         for turn in plan.turns(figure.title, plan.rounds_slow, figure):
             for server in site.registries:
-                _push_round(plan, server, (figure,), client.push_chunked, size, turn == 0)
+                _push_round(plan, server, (figure,), DOCKERS_WAY, size, turn == 0)
     return figure
 
 
