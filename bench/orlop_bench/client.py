@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from .content import Body, Comparison
 
-TIMEOUT_S = 120
+TIMEOUT_S = 600  # a peer copies 10 GiB before it answers a commit
 RECEIVE_BYTES = 1 << 20
 CHUNK_BYTES = 32 << 10  # docker and containerd send a layer in chunks of this size
 CHUNKS_PER_SEND = 16

@@ -22,7 +22,7 @@ REPOSITORY = "bench/image"
 
 # Figures whose ratios may still be off by more than that share have more rounds, as long as this is not over.
 DOUBT_MAX = 0.06
-PATIENCE_S, PATIENCE_S_FULL = 5, 20
+PATIENCE_S, PATIENCE_S_FULL = 4, 20
 ROUNDS_MAX = 15
 # A median of several runs is one of more, if they are that short; see timed().
 RUNS_S = 0.1
@@ -107,9 +107,9 @@ class Plan:
         """The distances to S3 to measure at; of a quick run the furthest only."""
         return () if not self.s3 else milliseconds if self.full else milliseconds[-1:]
 
-    def wrk_s(self, site: Site) -> int:
+    def wrk_s(self, site: Site, connections: int) -> int:
         """How long wrk runs: on S3 a peer with 200 clients answers its first after more than a second."""
-        return 5 if self.full else 3 if site.store else 1
+        return 5 if self.full else 1 if not site.store else 3 if connections > 100 else 2
 
     @property
     def sites(self) -> list[Site]:

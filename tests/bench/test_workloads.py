@@ -12,7 +12,7 @@ sys.path.insert(0, str(BENCH))
 from orlop_bench import client  # noqa: E402
 from orlop_bench.client import PushTimes, WrongAnswer  # noqa: E402
 from orlop_bench.plan import KIB, MIB  # noqa: E402
-from orlop_bench.results import Figure  # noqa: E402
+from orlop_bench.results import Figure, Series  # noqa: E402
 from orlop_bench.workloads import chunks, lists, push, referrers  # noqa: E402
 
 SIZE = 64 * MIB
@@ -94,15 +94,14 @@ def test_who_fails_at_referrers_takes_no_further_part():
         assert peer.fault == ("" if count == 1 else "9 manifests are listed, there are 10")
 
 
-def test_a_wrong_page_voids_its_figure_alone(monkeypatch):
-    server, figures, runs = Server("peer"), [Figure("page", "ms", []), Figure("whole", "ms", [])], []
+def test_a_wrong_page_voids_its_figure_alone():
+    series, runs = Series("peer"), []
 
     def run():
         runs.append(0)
         raise WrongAnswer("50 tags are listed, there are 100")
 
     for _ in range(2):
-        lists._one(server, figures[0], 3, run, lists.TAGS, 100)
+        lists._one(Server("peer"), series, 3, run, lists.TAGS, 100)
     assert len(runs) == 1
-    assert figures[0].of("peer").fault == "50 tags are listed, there are 100"
-    assert figures[1].series == {}
+    assert series.fault == "50 tags are listed, there are 100"

@@ -26,7 +26,7 @@ CHUNK_BYTES = 64 * KIB
 BUDGETED = 1000  # of CHUNK_BYTES
 # A peer's time grows with the square of the number: fewer make it harder to be so many times faster, and are sooner
 # done.
-PROMISED, PROMISED_QUICK = BUDGETED, 200
+PROMISED, PROMISED_QUICK = BUDGETED, 300
 REQUESTS_MAX, WRITTEN_MAX = 1060, 2.05  # of the headline
 PATIENCE, PATIENCE_FULL = 20.5, 30  # a peer is stopped when it has taken so many times longer than orlop
 DELAYS_MS = (10, 30)
@@ -45,7 +45,7 @@ def chunks(plan: Plan) -> Iterator[Figure]:
 def _sizes(plan: Plan) -> dict[int, tuple[int, ...]]:
     if plan.full:
         return {CHUNK_BYTES: (100, 300, 1000, 2000), 256 * KIB: (100, 1000), MIB: (100, 1000)}
-    return {CHUNK_BYTES: (30, 100, PROMISED_QUICK, BUDGETED)}
+    return {CHUNK_BYTES: (50, PROMISED_QUICK, BUDGETED)}
 
 
 def _chunks(plan: Plan, site: Site, number: int, chunk_bytes: int) -> Iterator[Figure]:

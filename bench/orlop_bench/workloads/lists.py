@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from .. import client
 from ..client import Answer, Connection
 from ..plan import FAILURES, LISTS, ORLOP, REPOSITORY, Plan, Site, fault_text, in_parallel, running, timed
-from ..results import Figure, Growth, Target
-from ..servers import Server
+from ..results import Figure, Growth, Series, Target
+from ..servers import Orlop, Server
 
 PUSHERS = 8
 LISTINGS, PAGES = 3, 5
 PAGE = 100
+SECOND_PORT = 8  # beyond orlop's: no other's
 PUSHED_MAX = 100  # more are made in orlop's directory: it is their number that matters
 COUNTS_DISK = (100, 1000, 10_000, 100_000)
 COUNTS_S3, COUNTS_S3_QUICK = (100, 1000), (30, 100)
@@ -19,8 +20,7 @@ COUNT_PEERS, COUNT_PEERS_QUICK = 1000, 100
 
 TAGS, REPOSITORIES = "tags", "repositories"
 DIGITS = 6  # in their names
-# A page of so many is what the largest number is held against; both have more rounds, as they are not in one process.
-FEW, GROWTH_ROUNDS = 1000, 10
+FEW = 1000  # a page of so many is what one of the largest number is held against
 
 
 def lists(plan: Plan) -> Iterator[Figure]:
@@ -38,6 +38,7 @@ def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterato
         title = f"{count:,} {what} on {site.name}: a page of {PAGE}: requests"
         requests[count] = Figure(title, "requests", [Target(ORLOP, at_most=1, promise=LISTS)])
     of_peers = COUNT_PEERS if plan.full else COUNT_PEERS_QUICK
+    growth = None
     with running(*site.registries):
         made = 0
         for count in counts:
@@ -46,24 +47,26 @@ def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterato
             title = f"{count:,} {what} on {site.name}"
             for server in servers:
                 plan.say(f"{title}: {server.name} gets them")
-                _attempt(server, figures, lambda: _make(site, server, what, made, count))
-            rounds = GROWTH_ROUNDS if count in (FEW, counts[-1]) and not site.store else plan.rounds
-            for _ in plan.turns(title, rounds, *figures[:2]):
+                series = [figure.of(server.name) for figure in figures]
+                _attempt(series, lambda: _make(server, what, made, count))
+            for _ in plan.turns(title, plan.rounds, *figures[:2]):
                 for server in servers:
                     _measure(server, what, count, pages, wholes, requests)
             made = count
+        if site is plan.disk and site.orlop:
+            growth = _growth(plan, site.orlop, what, counts[-1])
     yield from (*pages.values(), *wholes.values(), *requests.values())
-    if not site.store:
-        yield _growth(what, pages, counts[-1])
+    if growth:
+        yield growth
 
 
-def _attempt(server: Server, figures: list[Figure], run: Callable[[], None]) -> None:
-    """What goes wrong voids the figures."""
+def _attempt(series: list[Series], run: Callable[[], None]) -> None:
+    """What goes wrong voids them."""
     try:
         run()
     except FAILURES as error:
-        for figure in figures:
-            figure.of(server.name).fault = fault_text(error)
+        for one in series:
+            one.fault = fault_text(error)
 
 
 def _figure(site: Site, what: str, count: int, view: str, times: int) -> Figure:
@@ -71,8 +74,8 @@ def _figure(site: Site, what: str, count: int, view: str, times: int) -> Figure:
     return Figure(f"{count:,} {what} on {site.name}: {view}", "ms", [], f"median of {times} or more", growth=growth)
 
 
-def _make(site: Site, server: Server, what: str, first: int, end: int) -> None:
-    if end > PUSHED_MAX and server is site.orlop and not site.store:
+def _make(server: Server, what: str, first: int, end: int) -> None:
+    if end > PUSHED_MAX and isinstance(server, Orlop) and not server.bucket:
         server.stop()  # it owns its store
         _make_files(server, what, first, end)
         server.start()
@@ -119,32 +122,50 @@ def _repository(number: int) -> str:
 
 
 def _measure(server: Server, what: str, count: int, pages: dict, wholes: dict, requests: dict) -> None:
-    target = f"/v2/{REPOSITORY}/tags/list" if what == TAGS else "/v2/_catalog"
-    middle = (_tag if what == TAGS else _repository)(count // 2 - 1)
-    here = min(PAGE, count // 2)
-    page = f"{target}?n={here}&last={middle}"
     with Connection(server.port) as connection:
         if count in wholes:
-            _one(server, wholes[count], LISTINGS, lambda: client.pages_of(connection, target), what, count)
-        _one(server, pages[count], PAGES, lambda: [connection.request("GET", page).expect("GET", 200)], what, here)
+            all_of_them = lambda: client.pages_of(connection, _target(what))  # noqa: E731
+            _one(server, wholes[count].of(server.name), LISTINGS, all_of_them, what, count)
         series = pages[count].of(server.name)
+        _measure_page(server, connection, series, what, count)
         if count in requests and series.valid:
             requests[count].of(server.name).add(series.traffic[-1].requests)
 
 
-def _one(server: Server, figure: Figure, times: int, run: Callable[[], list[Answer]], what: str, count: int) -> None:
-    """A wrong answer voids this figure alone."""
-    series = figure.of(server.name)
+def _target(what: str) -> str:
+    return f"/v2/{REPOSITORY}/tags/list" if what == TAGS else "/v2/_catalog"
+
+
+def _measure_page(server: Server, connection: Connection, series: Series, what: str, count: int) -> None:
+    """A page from the middle."""
+    here = min(PAGE, count // 2)
+    page = f"{_target(what)}?n={here}&last={(_tag if what == TAGS else _repository)(count // 2 - 1)}"
+    _one(server, series, PAGES, lambda: [connection.request("GET", page).expect("GET", 200)], what, here)
+
+
+def _one(server: Server, series: Series, times: int, run: Callable[[], list[Answer]], what: str, count: int) -> None:
+    """A wrong answer voids this series alone."""
     if not series.fault:
         check = lambda answers: client.check_pages(answers, what, count)  # noqa: E731
-        _attempt(server, [figure], lambda: timed(series, server, times, run, check))
+        _attempt([series], lambda: timed(series, server, times, run, check))
 
 
-def _growth(what: str, pages: dict[int, Figure], largest: int) -> Figure:
+def _growth(plan: Plan, orlop: Orlop, what: str, largest: int) -> Figure:
+    """In turns with a second orlop that holds fewer."""
     many, few = f"{ORLOP}, of {largest:,}", f"{ORLOP}, of {FEW:,}"
     target = Target(many, few, at_most=2, promise=LISTS)
     figure = Figure(f"{what} on disk: growth of a page of {PAGE}", "ms", [target], "page from the middle")
-    for label, count in ((many, largest), (few, FEW)):
-        series = pages[count].of(ORLOP)
-        figure.of(label).values, figure.of(label).fault = list(series.values), series.fault
+    directory, port = orlop.directory.with_name("orlop-few"), orlop.port + SECOND_PORT
+    second = Orlop(ORLOP, directory, port, program=orlop.program)
+    with running(second):
+        _attempt([figure.of(few)], lambda: _fill(second, what))
+        for _ in plan.turns(figure.title, plan.rounds, figure):
+            for label, server, count in ((many, orlop, largest), (few, second, FEW)):
+                with Connection(server.port) as connection:
+                    _measure_page(server, connection, figure.of(label), what, count)
     return figure
+
+
+def _fill(server: Orlop, what: str) -> None:
+    for first, end in ((0, PUSHED_MAX), (PUSHED_MAX, FEW)):
+        _make(server, what, first, end)

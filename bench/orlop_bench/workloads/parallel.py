@@ -22,7 +22,7 @@ def _pushes(plan: Plan, site: Site) -> Iterator[Figure]:
     title = f"{PUSHERS} pushes of {size_text(size)} at once on {site.name}"
     rate = Figure(title, "MiB/s", [], "POST, one chunked PATCH, PUT; all of them together")
     slowest = Figure(f"{title}: the slowest", "s", [], "of those pushes")
-    for _ in plan.turns(title, plan.rounds_slow if site.store else plan.rounds, rate, slowest):
+    for _ in plan.turns(title, plan.rounds_large if site.store else plan.rounds, rate, slowest):
         for server in site.registries:
             bodies = [plan.source.body(size) for _ in range(PUSHERS)]
             longest = 0.0

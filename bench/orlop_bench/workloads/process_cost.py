@@ -34,7 +34,7 @@ def start(plan: Plan) -> Iterator[Figure]:
                 attempt(first.of(server.name), lambda: server.renew() * 1e3)
                 if not first.of(server.name).fault:
                     first.of(server.name).account(server.usage())
-    for _ in plan.turns(idle.title, plan.rounds_large, idle):
+    for _ in plan.turns(idle.title, plan.rounds_slow):
         for server in contestants:
             with running(server):
                 attempt(idle.of(server.name), lambda: _idle_rss(server), server)

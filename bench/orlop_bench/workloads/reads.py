@@ -65,9 +65,10 @@ def _manifest_on_disk(plan: Plan, site: Site) -> Iterator[Figure]:
                     Target(ORLOP, NGINX, at_least=0.7, promise=ON_DISK),
                     Target(ORLOP, REGISTRY, at_least=20, promise=ON_DISK),
                 ]
-                note = f"{CONNECTIONS} keep-alive connections, {plan.wrk_s(site)} s a round; {MANIFEST_BYTES} bytes"
+                seconds = plan.wrk_s(site, CONNECTIONS)
+                note = f"{CONNECTIONS} keep-alive connections, {seconds} s a round; {MANIFEST_BYTES} bytes"
                 figure = Figure(f"manifest GET by {kind}, wrk -t{threads}", "requests/s", targets, note)
-                load = {"threads": threads, "connections": CONNECTIONS, "seconds": plan.wrk_s(site)}
+                load = {"threads": threads, "connections": CONNECTIONS, "seconds": seconds}
                 yield _wrk_rounds(plan, figure, contestants, image, reference, plan.rounds, load)
         yield _heads(plan, contestants, image)
 
@@ -111,11 +112,11 @@ def _manifest_on_s3(plan: Plan, site: Site) -> Iterator[Figure]:
             promised = kind == "tag" and not site.delay_ms
             targets = [Target(ORLOP, REGISTRY, at_least=5, promise=ON_S3)] if promised else []
             connections = MANY if promised else CONNECTIONS
-            note = f"{connections} keep-alive connections, {plan.wrk_s(site)} s a round; {MANIFEST_BYTES} bytes"
+            seconds = plan.wrk_s(site, connections)
+            note = f"{connections} keep-alive connections, {seconds} s a round; {MANIFEST_BYTES} bytes"
             figure = Figure(f"manifest GET by {kind} on {site.name}", "requests/s", targets, note)
-            load = {"threads": 1, "connections": connections, "seconds": plan.wrk_s(site)}
-            rounds = plan.rounds_large if promised else plan.rounds_slow
-            yield _wrk_rounds(plan, figure, contestants, image, reference, rounds, load)
+            load = {"threads": 1, "connections": connections, "seconds": seconds}
+            yield _wrk_rounds(plan, figure, contestants, image, reference, plan.rounds_large, load)
 
 
 def _wrk_rounds(
@@ -232,19 +233,20 @@ def _many_readers(plan: Plan, site: Site) -> Iterator[Figure]:
                 server.path(client.blob_target(REPOSITORY, blob.digest)).write_bytes(b"".join(blob.pieces(MIB)))
             for server in site.registries:
                 client.push_single(server.port, REPOSITORY, blob)
-        rounds = plan.rounds if site is plan.disk else plan.rounds_slow
+        rounds = plan.rounds if site is plan.disk else plan.rounds_large
         for title, blob, length, connections, headers in (
             (f"blob GET of a range of {size_text(RANGE_BYTES)}", body, RANGE_BYTES, 8, (ranges,)),
             (f"{MANY} blob GETs of {size_text(SMALL_BYTES)} at once", small, SMALL_BYTES, MANY, ()),
         ):
-            note = f"{connections} keep-alive connections, {plan.wrk_s(site)} s a round"
+            seconds = plan.wrk_s(site, connections)
+            note = f"{connections} keep-alive connections, {seconds} s a round"
             figure = Figure(f"{title} on {site.name}", "MiB/s", [], note)
             target = client.blob_target(REPOSITORY, blob.digest)
 
             def measure(server: Server) -> float:
                 found = wrk.get(
                     server.port, target,
-                    threads=1, connections=connections, seconds=plan.wrk_s(site), headers=headers,
+                    threads=1, connections=connections, seconds=seconds, headers=headers,
                 )  # fmt: skip
                 return wrk.rate(found, length, connections) * length / MIB
 

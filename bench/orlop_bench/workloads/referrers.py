@@ -112,9 +112,10 @@ class _Table:
             mine = [holder for holder in self.holders if holder.server is self.site.orlop]
             if mine and self.site.store:
                 yield self._beside_one_by_one(mine[0].server, mine[0].subject, self.counts[-1])
+            growth = self._growth(mine[0]) if mine and self.site is self.plan.disk else None
         yield from self.figures.values()
-        if self.site is self.plan.disk:
-            yield self._growth()
+        if growth:
+            yield growth
 
     def _each(self, count: int, run: Callable[["_Holder"], None]) -> None:
         """In turn. Who fails takes no further part: figures of that count, and those it has no values of, are void."""
@@ -137,24 +138,25 @@ class _Table:
             client.check_referrers(client.referrers_of(connection, subject), 0)
 
     def _push(self, holder: "_Holder", first: int, end: int) -> None:
-        server, subject = holder.server, holder.subject
+        with Connection(holder.server.port) as connection:
+            client.put_blob(connection, REPOSITORY, client.EMPTY_JSON)
+        holder.server.mark()
+        begin = time.perf_counter()
+        self._push_range(holder, first, end)
+        rate = (end - first) / (time.perf_counter() - begin)
+        self.figures["push", end].of(holder.server.name).add(rate, holder.server.usage_since_mark())
 
+    def _push_range(self, holder: "_Holder", first: int, end: int) -> None:
         def push(mine: range) -> None:
-            with Connection(server.port) as connection:
+            with Connection(holder.server.port) as connection:
                 for number in mine:
                     kind = SBOM if number % SBOM_EACH == 0 else "application/vnd.bench.signature"
-                    image, reference = client.make_referrer(subject, kind)
+                    image, reference = client.make_referrer(holder.subject, kind)
                     client.put_manifest(connection, image, reference)
                     if kind != SBOM:
                         holder.pushed.append(image)
 
-        with Connection(server.port) as connection:
-            client.put_blob(connection, REPOSITORY, client.EMPTY_JSON)
-        server.mark()
-        begin = time.perf_counter()
         in_parallel(PUSHERS, [range(first + turn, end, PUSHERS) for turn in range(PUSHERS)], push)
-        rate = (end - first) / (time.perf_counter() - begin)
-        self.figures["push", end].of(server.name).add(rate, server.usage_since_mark())
 
     def _list_cold(self, holder: "_Holder", count: int) -> None:
         """Once: it may leave something in the store that makes the next one quicker."""
@@ -205,13 +207,21 @@ class _Table:
 
     # ---- promises that take two figures ----
 
-    def _growth(self) -> Figure:
-        many, few = f"{ORLOP} 10,000", f"{ORLOP} 1,000"
-        target = Target(many, few, at_most=12, promise=LISTS)
+    def _growth(self, holder: "_Holder") -> Figure:
+        """In turns with a second subject that has fewer."""
+        few, many = self.counts[-2:]
+        labels = {count: f"{ORLOP} {count:,}" for count in (many, few)}
+        target = Target(labels[many], labels[few], at_most=12, promise=LISTS)
         figure = Figure(f"referrers on {self.site.name}: growth of a listing", "ms", [target], "listed again")
-        for label, count in ((many, 10_000), (few, 1000)):
-            series = self.figures["list again", count].of(ORLOP)
-            figure.of(label).values, figure.of(label).fault = list(series.values), series.fault
+        second = _Holder(holder.server, *client.make_image(REPOSITORY, "subject-of-few"))
+        client.push_image(second.server.port, second.subject, second.blobs)
+        self._push_range(second, 0, few)
+        for _ in self.plan.turns(figure.title, self.plan.rounds, figure):
+            for count, of in ((many, holder), (few, second)):
+                with Connection(of.server.port) as connection:
+                    list_them = lambda: client.referrers_of(connection, of.subject)  # noqa: E731
+                    check = lambda answers: client.check_referrers(answers, count)  # noqa: E731
+                    timed(figure.of(labels[count]), of.server, LISTINGS, list_them, check)
         return figure
 
     def _beside_one_by_one(self, server: Server, subject: client.Image, count: int) -> Figure:

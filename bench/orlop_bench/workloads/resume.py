@@ -27,7 +27,7 @@ def _resume(plan: Plan, site: Site) -> Iterator[Figure]:
         f"resume after a kill on {site.name}: restart to 201", "s", [],
         f"{way}; from the restarted server's first answer",
     )  # fmt: skip
-    for _ in plan.turns(again.title, plan.rounds_large if site is plan.disk else plan.rounds_slow, again, finish):
+    for _ in plan.turns(again.title, plan.rounds_large, again, finish):
         for server in site.registries:
             body = plan.source.body(BLOB_BYTES)
             data = b"".join(body.chunks(CHUNK_BYTES))
