@@ -19,6 +19,7 @@ from rawhttp import Connection, head_bytes
 MIB = 1 << 20
 GIB = 1 << 30
 SMALL_READS_MAX = 64 * 1024  # records, references, directories: far below any blob here
+MAPS_SHARE = 256
 PEAK_RSS_KIB_MAX = 32 * 1024
 PEAK_RSS_KIB_SPREAD_MAX = 2 * 1024
 CHECKPOINT = 64 * MIB
@@ -88,7 +89,9 @@ def test_put_of_the_digest_reads_nothing(new_server, disk_dir, repo, size):
             f"{size // MIB} MiB: PUT took {took * 1000:.0f} ms, read {read}, "
             f"peak RSS {server.proc_status_kib('VmHWM')} KiB"
         )
-        assert read["rchar"] <= SMALL_READS_MAX and read["read_bytes"] <= SMALL_READS_MAX
+        assert read["rchar"] <= SMALL_READS_MAX
+        # The file system finds room for the bytes when they are synced: it may have to read its maps of free blocks.
+        assert read["read_bytes"] <= max(SMALL_READS_MAX, size // MAPS_SHARE)
         peaks[size] = server.proc_status_kib("VmHWM")
         assert peaks[size] <= PEAK_RSS_KIB_MAX
         assert server.metrics()["orlop_rehashed_bytes_total"] == 0
