@@ -40,7 +40,7 @@ budgets: all ## count what each operation costs in requests to S3, beside docker
 	@packaging/install-deps.sh budgets || packaging/install-deps.sh test # without docker-registry beside it
 	@exec python3 -B tests/s3/run.py --budgets
 
-bench: deps ## measure beside nginx, docker-registry and plain S3 tools: ten minutes or a little more (the report: bench/results)
+bench: deps ## measure beside nginx, docker-registry and plain S3 tools: ten minutes (the report: bench/results)
 	@$(MAKE) --no-print-directory all
 	@exec bench/run
 
