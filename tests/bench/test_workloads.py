@@ -1,5 +1,6 @@
 """What the workloads do about contestants that fail or take too long. Nothing is measured."""
 
+import contextlib
 import pathlib
 import sys
 import types
@@ -105,3 +106,12 @@ def test_a_wrong_page_voids_its_figure_alone():
         lists._one(Server("peer"), series, 3, run, lists.TAGS, 100)
     assert len(runs) == 1
     assert series.fault == "50 tags are listed, there are 100"
+
+
+def test_requests_of_a_wrong_page_are_void_for_its_reason(monkeypatch):
+    pages, requests = {100: Figure("page", "ms", [])}, {100: Figure("requests", "requests", [])}
+    monkeypatch.setattr(lists, "Connection", lambda port: contextlib.nullcontext())
+    pages[100].of("peer").fault = "50 tags are listed, there are 100"
+    lists._measure(Server("peer"), lists.TAGS, 100, pages, {}, requests)
+    assert requests[100].of("peer").fault == "50 tags are listed, there are 100"
+    assert requests[100].of("peer").values == []

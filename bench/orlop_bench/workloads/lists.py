@@ -128,8 +128,11 @@ def _measure(server: Server, what: str, count: int, pages: dict, wholes: dict, r
             _one(server, wholes[count].of(server.name), LISTINGS, all_of_them, what, count)
         series = pages[count].of(server.name)
         _measure_page(server, connection, series, what, count)
-        if count in requests and series.valid:
+        if count not in requests:
+            return
+        if series.valid:
             requests[count].of(server.name).add(series.traffic[-1].requests)
+        requests[count].of(server.name).fault = series.fault
 
 
 def _target(what: str) -> str:
