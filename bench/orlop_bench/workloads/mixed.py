@@ -60,13 +60,17 @@ def _mixed(plan: Plan, site: Site, program: Path) -> Iterator[Figure]:
 
                 attempt(rate.of(server.name), run, server)
                 for (what, percent), figure in quantiles.items():
-                    series, found = figure.of(server.name), times.get(what, [])
-                    series.fault = rate.of(server.name).fault
-                    if not series.fault and len(found) * (100 - percent) >= SLOWER_MIN * 100:
-                        series.add(found[len(found) * percent // 100])
+                    fault, found = rate.of(server.name).fault, times.get(what, [])
+                    if fault:
+                        figure.of(server.name).fault = fault
+                    elif len(found) * (100 - percent) >= SLOWER_MIN * 100:
+                        figure.of(server.name).add(found[len(found) * percent // 100])
     yield rate
     for figure in quantiles.values():
-        if any(len(series.values) == len(rate.of(label).values) for label, series in figure.series.items()):
+        for label, series in list(figure.series.items()):
+            if not series.fault and len(series.values) < len(rate.of(label).values):
+                del figure.series[label]  # a round had too few answers
+        if any(series.valid for series in figure.series.values()):
             yield figure
 
 
