@@ -92,7 +92,7 @@ struct client {
     CURL *curl;
     uint64_t lot;
     char location[text_bytes], digest[text_bytes]; // of the answer
-    struct bytes expected;                         // the answer's body; at NULL: it is not looked at
+    struct bytes expected;                         // what the answer's body should be; see check_body()
     size_t received;
     char received_text[200]; // its beginning, for messages
     bool equal;
@@ -226,13 +226,15 @@ static void prepare_put(struct client *client, const char *url, struct bytes fir
     curl_easy_setopt(client->curl, CURLOPT_INFILESIZE_LARGE, (curl_off_t) (first.size + second.size));
 }
 
-/* Makes the request with one or two headers of its own, and expects that status. */
-static void perform(struct client *client, const char *what, long status, const char *header)
+/* Makes the request with a header of its own, and expects that status. The seconds it took. */
+static double perform(struct client *client, const char *what, long status, const char *header)
 {
     struct curl_slist *headers = curl_slist_append(NULL, "Expect:");
     headers = curl_slist_append(headers, header);
     curl_easy_setopt(client->curl, CURLOPT_HTTPHEADER, headers);
+    double begin_s = now_s();
     CURLcode code = curl_easy_perform(client->curl);
+    double took_s = now_s() - begin_s;
     curl_slist_free_all(headers);
     long answered = 0;
     curl_easy_getinfo(client->curl, CURLINFO_RESPONSE_CODE, &answered);
@@ -240,6 +242,7 @@ static void perform(struct client *client, const char *what, long status, const 
         fail("%s: %s", what, curl_easy_strerror(code));
     if (answered != status)
         fail("%s: %ld %s", what, answered, client->received_text);
+    return took_s;
 }
 
 static void check_digest(const struct client *client, const char *what, const char *digest)
@@ -268,9 +271,7 @@ static double read_manifest(struct client *client, bool head)
     client->expected = image->manifest;
     if (head)
         curl_easy_setopt(client->curl, CURLOPT_NOBODY, 1L);
-    double begin_s = now_s();
-    perform(client, what, 200, accept);
-    double took_s = now_s() - begin_s;
+    double took_s = perform(client, what, 200, accept);
     check_digest(client, what, image->digest);
     if (!head)
         check_body(client, what);
@@ -284,9 +285,7 @@ static double read_blob(struct client *client)
     snprintf(url, sizeof url, "http://127.0.0.1:%u/v2/%s/blobs/%s", port, layer->repository, layer->digest);
     prepare(client, url);
     client->expected = layer->content;
-    double begin_s = now_s();
-    perform(client, "GET of a blob", 200, "Accept: */*");
-    double took_s = now_s() - begin_s;
+    double took_s = perform(client, "GET of a blob", 200, "Accept: */*");
     check_body(client, "GET of a blob");
     return took_s;
 }
@@ -317,10 +316,9 @@ static double push_blob(struct client *client)
     digest_of(size, ending, digest);
     snprintf(url, sizeof url, "http://127.0.0.1:%u/v2/%s/blobs/uploads/", port,
              images[draw_below(client, image_count)].repository);
-    double begin_s = now_s();
     prepare(client, url);
     curl_easy_setopt(client->curl, CURLOPT_POSTFIELDS, "");
-    perform(client, "POST of an upload", 202, "Content-Type:");
+    double took_s = perform(client, "POST of an upload", 202, "Content-Type:");
 
     const char *location = client->location;
     char root[32] = "";
@@ -329,8 +327,7 @@ static double push_blob(struct client *client)
     snprintf(url, sizeof url, "%s%s%cdigest=%s", root, location, strchr(location, '?') ? '&' : '?', digest);
     prepare_put(client, url, (struct bytes){pushed_bytes, size->bytes - sizeof ending},
                 (struct bytes){ending, sizeof ending});
-    perform(client, "PUT of a blob", 201, "Content-Type: application/octet-stream");
-    double took_s = now_s() - begin_s;
+    took_s += perform(client, "PUT of a blob", 201, "Content-Type: application/octet-stream");
     check_digest(client, "PUT of a blob", digest);
     return took_s;
 }
@@ -343,9 +340,7 @@ static double put_manifest(struct client *client)
              draw_below(client, 100));
     snprintf(type, sizeof type, "Content-Type: %s", manifest_type);
     prepare_put(client, url, image->manifest, (struct bytes){0});
-    double begin_s = now_s();
-    perform(client, "PUT of a manifest", 201, type);
-    double took_s = now_s() - begin_s;
+    double took_s = perform(client, "PUT of a manifest", 201, type);
     check_digest(client, "PUT of a manifest", image->digest);
     return took_s;
 }

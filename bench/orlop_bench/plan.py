@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import math
 import statistics
 import subprocess
 import time
@@ -13,21 +14,21 @@ from typing import Any
 from . import s3
 from .client import WrongAnswer
 from .content import Source
-from .results import Figure, Series
+from .results import SUBJECT, Figure, Series
 from .servers import Nginx, Orlop, Server, ServerFailed
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 REPOSITORY = "bench/image"
 
-# Figures whose ratios may still be off by more than that share have more rounds, as long as this is not over.
+# Figures whose ratios may still be off by more than DOUBT_MAX have more rounds, until PATIENCE_S are over.
 DOUBT_MAX = 0.06
 PATIENCE_S, PATIENCE_S_FULL = 4, 20
 ROUNDS_MAX = 15
 # A median of several runs is one of more, if they are that short; see timed().
 RUNS_S = 0.1
 
-ORLOP = "orlop"
+ORLOP = SUBJECT
 REGISTRY = "docker-registry"
 NGINX = "nginx"
 RCLONE = "rclone"
@@ -167,6 +168,20 @@ def counted(series: Series, server: Server, run: Callable[[], Any]) -> Any:
     assert usage.traffic
     series.add(usage.traffic.requests, usage)
     return found
+
+
+def void_on_failure(series: Iterable[Series], run: Callable[[], None]) -> None:
+    """What goes wrong voids them, and nothing else."""
+    try:
+        run()
+    except FAILURES as error:
+        for one in series:
+            one.fault = one.fault or fault_text(error)
+
+
+def limit_s(server: Server, orlop_s: float | None, patience: float) -> float:
+    """When a peer is stopped: it has taken so many times longer than orlop. None: that is not known."""
+    return math.inf if server.name == ORLOP or orlop_s is None else patience * orlop_s
 
 
 def check_after(series: Series, check: Callable[[], None]) -> None:

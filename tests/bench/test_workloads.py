@@ -115,3 +115,15 @@ def test_requests_of_a_wrong_page_are_void_for_its_reason(monkeypatch):
     lists._measure(Server("peer"), lists.TAGS, 100, pages, {}, requests)
     assert requests[100].of("peer").fault == "50 tags are listed, there are 100"
     assert requests[100].of("peer").values == []
+
+
+def test_a_registry_that_is_gone_voids_its_own_figures(plan, monkeypatch):
+    def connection(port):
+        raise ConnectionRefusedError("refused")
+
+    monkeypatch.setattr(lists, "Connection", connection)
+    monkeypatch.setattr(lists, "_make", lambda *_: None)
+    plan.rounds, plan.disk, plan.turns = 1, None, lambda *_: range(1)
+    site = types.SimpleNamespace(name="S3", store=True, orlop=None, registries=[Server("peer")])
+    figures = list(lists._grow(plan, site, lists.TAGS, (30, 100)))
+    assert [figure.of("peer").fault for figure in figures] == ["ConnectionRefusedError: refused"] * 6

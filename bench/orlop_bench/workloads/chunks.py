@@ -1,6 +1,5 @@
 """Blobs that come in many small PATCHes."""
 
-import math
 from collections.abc import Iterator
 
 from .. import client
@@ -16,6 +15,7 @@ from ..plan import (
     Site,
     attempt,
     check_after,
+    limit_s,
     running,
     size_text,
 )
@@ -76,28 +76,22 @@ def _takes_part(plan: Plan, number: int, turn: int) -> bool:
 
 def _round(plan: Plan, server: Server, figure: Figure, number: int, chunk_bytes: int) -> None:
     body = plan.source.body(number * chunk_bytes)
-    series = figure.of(server.name)
-    limit_s = _patience_s(plan, server, figure)
+    series, orlops = figure.of(server.name), figure.of(ORLOP)
+    patience = PATIENCE_FULL if plan.full else PATIENCE
+    stopped_s = limit_s(server, orlops.median if orlops.valid else None, patience)
 
     def push() -> float:
         try:
-            return client.push_in_chunks(server.port, REPOSITORY, body, chunk_bytes, limit_s).whole_s
+            return client.push_in_chunks(server.port, REPOSITORY, body, chunk_bytes, stopped_s).whole_s
         except client.TooSlow:
             series.note = "stopped: it takes longer than that"
-            return limit_s
+            return stopped_s
 
     with running(server):
         attempt(series, push, server)
         if not series.fault and not series.note:
             target = client.blob_target(REPOSITORY, body.digest)
             check_after(series, lambda: client.check_blob(server.port, target, body, read=True))
-
-
-def _patience_s(plan: Plan, server: Server, figure: Figure) -> float:
-    orlop = figure.of(ORLOP)
-    if server.name == ORLOP or not orlop.valid:
-        return math.inf
-    return (PATIENCE_FULL if plan.full else PATIENCE) * orlop.median
 
 
 def _budgets(figure: Figure, size: int) -> Iterator[Figure]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from .. import client
 from ..client import Answer, Connection
-from ..plan import FAILURES, LISTS, ORLOP, REPOSITORY, Plan, Site, fault_text, in_parallel, running, timed
+from ..plan import LISTS, ORLOP, REPOSITORY, Plan, Site, in_parallel, running, timed, void_on_failure
 from ..results import Figure, Growth, Series, Target
 from ..servers import Orlop, Server
 
@@ -45,28 +45,20 @@ def _grow(plan: Plan, site: Site, what: str, counts: tuple[int, ...]) -> Iterato
             figures = [table[count] for table in (pages, wholes, requests) if count in table]
             servers = [server for server in site.registries if server is site.orlop or count <= of_peers]
             title = f"{count:,} {what} on {site.name}"
+            series = {server.name: [figure.of(server.name) for figure in figures] for server in servers}
             for server in servers:
                 plan.say(f"{title}: {server.name} gets them")
-                series = [figure.of(server.name) for figure in figures]
-                _attempt(series, lambda: _make(server, what, made, count))
+                void_on_failure(series[server.name], lambda: _make(server, what, made, count))
             for _ in plan.turns(title, plan.rounds, *figures[:2]):
                 for server in servers:
-                    _measure(server, what, count, pages, wholes, requests)
+                    measure = lambda: _measure(server, what, count, pages, wholes, requests)  # noqa: E731
+                    void_on_failure(series[server.name], measure)
             made = count
         if site is plan.disk and site.orlop:
             growth = _growth(plan, site.orlop, what, counts[-1])
     yield from (*pages.values(), *wholes.values(), *requests.values())
     if growth:
         yield growth
-
-
-def _attempt(series: list[Series], run: Callable[[], None]) -> None:
-    """What goes wrong voids them."""
-    try:
-        run()
-    except FAILURES as error:
-        for one in series:
-            one.fault = fault_text(error)
 
 
 def _figure(site: Site, what: str, count: int, view: str, times: int) -> Figure:
@@ -150,7 +142,7 @@ def _one(server: Server, series: Series, times: int, run: Callable[[], list[Answ
     """A wrong answer voids this series alone."""
     if not series.fault:
         check = lambda answers: client.check_pages(answers, what, count)  # noqa: E731
-        _attempt([series], lambda: timed(series, server, times, run, check))
+        void_on_failure([series], lambda: timed(series, server, times, run, check))
 
 
 def _growth(plan: Plan, orlop: Orlop, what: str, largest: int) -> Figure:
@@ -160,15 +152,15 @@ def _growth(plan: Plan, orlop: Orlop, what: str, largest: int) -> Figure:
     figure = Figure(f"{what} on disk: growth of a page of {PAGE}", "ms", [target], "page from the middle")
     directory, port = orlop.directory.with_name("orlop-few"), orlop.port + SECOND_PORT
     second = Orlop(ORLOP, directory, port, program=orlop.program)
-    with running(second):
-        _attempt([figure.of(few)], lambda: _fill(second, what))
+
+    def measure() -> None:
+        for first, end in ((0, PUSHED_MAX), (PUSHED_MAX, FEW)):
+            _make(second, what, first, end)
         for _ in plan.turns(figure.title, plan.rounds, figure):
             for label, server, count in ((many, orlop, largest), (few, second, FEW)):
                 with Connection(server.port) as connection:
                     _measure_page(server, connection, figure.of(label), what, count)
+
+    with running(second):
+        void_on_failure([figure.of(many), figure.of(few)], measure)
     return figure
-
-
-def _fill(server: Orlop, what: str) -> None:
-    for first, end in ((0, PUSHED_MAX), (PUSHED_MAX, FEW)):
-        _make(server, what, first, end)

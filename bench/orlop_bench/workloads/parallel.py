@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from .. import client
 from ..plan import MIB, REPOSITORY, Plan, Site, attempt, check_after, in_parallel, running, size_text
 from ..results import Figure
-from ..servers import Server
 
 PUSHERS = 64
 PUSH_BYTES, PUSH_BYTES_FULL = 2 * MIB, 64 * MIB

@@ -1,6 +1,5 @@
 """Large uploads, and the commit apart."""
 
-import math
 import os
 from collections.abc import Iterator
 
@@ -20,6 +19,7 @@ from ..plan import (
     Site,
     attempt,
     check_after,
+    limit_s,
     running,
     size_text,
 )
@@ -128,16 +128,16 @@ def _push_round(
     times = PushTimes()
     body = plan.source.body(size)
     figure_of = (lambda seconds: size / MIB / seconds) if rate else (lambda seconds: seconds)  # its own inverse
-    limit_s = PATIENCE * figure_of(orlops.median) if server.name != ORLOP and orlops.valid else math.inf
+    stopped_s = limit_s(server, figure_of(orlops.median) if orlops.valid else None, PATIENCE)
 
     def push() -> float:
         nonlocal times
         os.sync()
         try:
-            times = _push(server.port, body, way, limit_s)
+            times = _push(server.port, body, way, stopped_s)
         except client.TooSlow:
             series.note = "stopped: it is slower than that"
-            return figure_of(limit_s)
+            return figure_of(stopped_s)
         return figure_of(times.whole_s)
 
     with running(server):
@@ -153,9 +153,9 @@ def _push_round(
             patch.add(figure_of(times.patch_s))
 
 
-def _push(port: int, body: Body, way: str, limit_s: float) -> PushTimes:
+def _push(port: int, body: Body, way: str, stopped_s: float) -> PushTimes:
     if way == IN_CHUNKS:
-        return client.push_in_chunks(port, REPOSITORY, body, CHUNK_BYTES, limit_s)
+        return client.push_in_chunks(port, REPOSITORY, body, CHUNK_BYTES, stopped_s)
     return (client.push_chunked if way == DOCKERS_WAY else client.push_single)(port, REPOSITORY, body)
 
 

@@ -19,6 +19,7 @@ from ..plan import (
     in_parallel,
     running,
     timed,
+    void_on_failure,
 )
 from ..results import Figure, Growth, Series, Target
 from ..servers import Server
@@ -185,8 +186,7 @@ class _Table:
         kind: str = "",
     ) -> None:
         series = self.figures[what, count].of(holder.server.name)
-        list_them = lambda: client.referrers_of(connection, holder.subject, kind)  # noqa: E731
-        timed(series, holder.server, times, list_them, lambda answers: client.check_referrers(answers, expected))
+        _time(series, holder.server, connection, holder.subject, times, expected, kind)
         counted = self.figures.get((f"{what}: requests", count))
         if counted and series.traffic:
             counted.of(holder.server.name).add(series.traffic[-1].requests)
@@ -214,14 +214,16 @@ class _Table:
         target = Target(labels[many], labels[few], at_most=12, promise=LISTS)
         figure = Figure(f"referrers on {self.site.name}: growth of a listing", "ms", [target], "listed again")
         second = _Holder(holder.server, *client.make_image(REPOSITORY, "subject-of-few"))
-        client.push_image(second.server.port, second.subject, second.blobs)
-        self._push_range(second, 0, few)
-        for _ in self.plan.turns(figure.title, self.plan.rounds, figure):
-            for count, of in ((many, holder), (few, second)):
-                with Connection(of.server.port) as connection:
-                    list_them = lambda: client.referrers_of(connection, of.subject)  # noqa: E731
-                    check = lambda answers: client.check_referrers(answers, count)  # noqa: E731
-                    timed(figure.of(labels[count]), of.server, LISTINGS, list_them, check)
+
+        def measure() -> None:
+            client.push_image(second.server.port, second.subject, second.blobs)
+            self._push_range(second, 0, few)
+            for _ in self.plan.turns(figure.title, self.plan.rounds, figure):
+                for count, of in ((many, holder), (few, second)):
+                    with Connection(of.server.port) as connection:
+                        _time(figure.of(labels[count]), of.server, connection, of.subject, LISTINGS, count)
+
+        void_on_failure([figure.of(label) for label in labels.values()], measure)
         return figure
 
     def _beside_one_by_one(self, server: Server, subject: client.Image, count: int) -> Figure:
@@ -232,21 +234,36 @@ class _Table:
         far = self.site.further(DELAY_MS)
         figure = Figure(f"{count:,} referrers on {far.name}: list", "ms", targets, "listed again; by a new process")
 
-        def measure(label: str, times: int) -> None:
+        def list_them(label: str, times: int) -> None:
             with Connection(server.port) as connection:
                 connection.request("GET", subject.target(subject.digest)).expect("GET of the subject", 200)
-                list_them = lambda: client.referrers_of(connection, subject)  # noqa: E731
-                check = lambda answers: client.check_referrers(answers, count)  # noqa: E731
-                timed(figure.of(label), server, times, list_them, check, mark=False)
+                _time(figure.of(label), server, connection, subject, times, count, mark=False)
 
-        with far.delayed():
+        def measure() -> None:
             for _ in self.plan.turns(figure.title, self.plan.rounds_large, figure):
-                measure(ORLOP, LISTINGS)
+                list_them(ORLOP, LISTINGS)
                 server.stop()
                 server.start()
-                measure(RESTARTED, 1)
+                list_them(RESTARTED, 1)
                 _one_by_one(server, figure.of(ONE_BY_ONE), count)
+
+        with far.delayed():
+            void_on_failure([figure.of(label) for label in (ORLOP, RESTARTED, ONE_BY_ONE)], measure)
         return figure
+
+
+def _time(
+    series: Series,
+    server: Server,
+    connection: Connection,
+    subject: client.Image,
+    times: int,
+    expected: int,
+    kind: str = "",
+    mark: bool = True,
+) -> None:
+    list_them = lambda: client.referrers_of(connection, subject, kind)  # noqa: E731
+    timed(series, server, times, list_them, lambda answers: client.check_referrers(answers, expected), mark)
 
 
 def _one_by_one(server: Server, series: Series, count: int) -> None:
